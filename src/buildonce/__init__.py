@@ -1,0 +1,1 @@
+"""Build once, sign it, promote the same digest everywhere."""
