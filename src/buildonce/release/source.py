@@ -1,0 +1,97 @@
+"""Which commit a checkout is at, and what its release is called."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from subprocess import PIPE
+
+import anyio
+
+from buildonce.errors import BuildonceError
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A state of the source.
+
+    Args:
+        commit: the full commit hash.
+        version: "YYYY.MM.DD+g<7 hex>" by the commit's date (UTC); a checkout with changes that are
+            not committed gets ".dirty.<8 hex of its content>" at the end.
+        committed: the commit's date (UTC).
+        dirty: there are changes that are not committed.
+    """
+
+    commit: str
+    version: str
+    committed: datetime
+    dirty: bool
+
+
+async def read_revision(root: Path) -> Revision:
+    """The revision of the checkout that `root` is in.
+
+    Raises:
+        BuildonceError: it is no Git checkout, or has no commit yet.
+    """
+    if shutil.which("git") is None:
+        raise BuildonceError("git is not installed", remedy="apt-get install git")
+    head = await _git(root, "log", "-1", "--format=%H %ct")
+    commit, seconds = head.split()
+    committed = datetime.fromtimestamp(int(seconds), UTC)
+    version = f"{committed:%Y.%m.%d}+g{commit[:7]}"
+    dirty = bool(await _git(root, "status", "--porcelain"))
+    if dirty:
+        version += f".dirty.{(await _tree(root))[:8]}"
+    return Revision(commit, version, committed, dirty)
+
+
+async def _tree(root: Path) -> str:
+    """The tree hash that committing all of this would give; the repository is not written to."""
+    toplevel = Path(await _git(root, "rev-parse", "--show-toplevel"))
+    index = toplevel / await _git(toplevel, "rev-parse", "--git-path", "index")
+    objects = toplevel / await _git(toplevel, "rev-parse", "--git-path", "objects")
+    with tempfile.TemporaryDirectory(prefix="buildonce-index-") as scratch:
+        own_index = Path(scratch, "index")
+        if index.exists():  # what is in it need not be hashed again
+            await anyio.to_thread.run_sync(shutil.copy2, index, own_index)
+        variables = {
+            "GIT_INDEX_FILE": str(own_index),
+            "GIT_OBJECT_DIRECTORY": scratch,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(objects),
+        }
+        await _git(toplevel, "add", "--all", variables=variables)
+        return await _git(toplevel, "write-tree", variables=variables)
+
+
+async def _git(root: Path, *args: str, variables: Mapping[str, str] | None = None) -> str:
+    # A Git hook has GIT_DIR and the like set: they may speak of another repository.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    done = await anyio.run_process(
+        ["git", *args],
+        cwd=root,
+        env={**environment, **(variables or {}), "LC_ALL": "C"},
+        check=False,
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    if done.returncode == 0:
+        return done.stdout.decode().strip()
+    cause = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+    if "does not have any commits" in cause[0] or "unknown revision" in cause[0]:
+        raise BuildonceError(
+            f"the checkout {root} has no commit yet, so there is nothing to release",
+            remedy="git add --all && git commit",
+        )
+    if "not a git repository" in cause[0]:
+        raise BuildonceError(
+            f"{root} is not in a Git checkout, so its release cannot be named",
+            remedy="git init && git add --all && git commit",
+        )
+    raise BuildonceError(f"`git {' '.join(args)}` failed in {root}: {cause[0]}")
