@@ -1,0 +1,43 @@
+"""The stages of a pipeline: plain async functions over containers, each of use alone.
+
+    import anyio, dagger
+    from dagger import dag
+    from buildonce.stages import python_environment, unit_tests
+
+    async def main() -> None:
+        async with dagger.connection():
+            source = dag.host().directory(".", gitignore=True)
+            python = dag.container().from_("python:3.12-slim")
+            tools = python_environment(python, source.file("requirements.txt"))
+            print((await unit_tests(source, tools)).summary)
+
+    anyio.run(main)
+
+A check returns a `Check`, also when it failed; it raises when it could not be made at all.
+"""
+
+from buildonce.stages.check import Check, Failure
+from buildonce.stages.deployed import Deployed, acceptance_tests, smoke_test
+from buildonce.stages.environment import python_environment
+from buildonce.stages.image import build_image, publish
+from buildonce.stages.lint import format_and_lint
+from buildonce.stages.tool import ToolBroken, ToolRun, run_tool
+from buildonce.stages.type_check import type_check
+from buildonce.stages.unit_tests import unit_tests
+
+__all__ = [
+    "Check",
+    "Deployed",
+    "Failure",
+    "ToolBroken",
+    "ToolRun",
+    "acceptance_tests",
+    "build_image",
+    "format_and_lint",
+    "publish",
+    "python_environment",
+    "run_tool",
+    "smoke_test",
+    "type_check",
+    "unit_tests",
+]

@@ -1,0 +1,54 @@
+"""The container that Python tools run in."""
+
+from __future__ import annotations
+
+import dagger
+from dagger import dag
+
+PROJECT = "/project"
+_ENVIRONMENT = "/opt/environment"
+_REQUIREMENTS = "/opt/requirements.txt"
+
+
+def python_environment(python: dagger.Container, requirements: dagger.File) -> dagger.Container:
+    """A container with a virtual environment of hash-pinned requirements on its PATH.
+
+    The layer that installs them depends on the requirements file alone: a changed source file
+    installs nothing again. Downloads are kept in a cache volume between changes of the file.
+
+    Args:
+        python: a container with Python, its `venv` module and `sh`.
+        requirements: a requirements file with a `--hash` for every distribution.
+
+    Example:
+        tools = python_environment(
+            dag.container().from_("python:3.12-slim"), source.file("requirements/dev.txt")
+        )
+    """
+    return (
+        python.with_env_variable("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+        .with_env_variable("PIP_NO_INPUT", "1")
+        .with_env_variable("PIP_CACHE_DIR", "/var/cache/pip")
+        .with_mounted_cache("/var/cache/pip", dag.cache_volume("buildonce-pip"))
+        .with_mounted_file(_REQUIREMENTS, requirements)
+        .with_exec(["python3", "-m", "venv", _ENVIRONMENT])
+        .with_exec(
+            [
+                *(f"{_ENVIRONMENT}/bin/pip", "install", "--quiet"),
+                *("--require-hashes", "--requirement", _REQUIREMENTS),
+            ]
+        )
+        .without_mount(_REQUIREMENTS)
+        .without_mount("/var/cache/pip")
+        .with_env_variable("PATH", f"{_ENVIRONMENT}/bin:${{PATH}}", expand=True)
+    )
+
+
+def in_project(python: dagger.Container, source: dagger.Directory) -> dagger.Container:
+    """The container with the source at its working directory, importable from it or from `src/`."""
+    return (
+        python.with_mounted_directory(PROJECT, source)
+        .with_workdir(PROJECT)
+        .with_env_variable("PYTHONPATH", f"{PROJECT}/src:{PROJECT}")
+        .with_env_variable("PYTHONDONTWRITEBYTECODE", "1")
+    )

@@ -1,0 +1,98 @@
+"""Reading JUnit XML, which is not trusted: a container that ran anybody's code wrote it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element, ParseError
+
+import defusedxml.ElementTree
+from defusedxml import DefusedXmlException
+
+from buildonce.stages.check import Failure
+
+
+class NotJUnit(ValueError):
+    """The text is no JUnit report."""
+
+
+@dataclass(frozen=True)
+class TestReport:
+    """Counts and failures of a test run.
+
+    Args:
+        passed: tests that ran and passed.
+        skipped: tests that did not run.
+        failures: tests that failed or broke, as pytest names them.
+        seconds: how long all tests took.
+    """
+
+    __test__ = False  # the name is no test class of pytest
+
+    passed: int
+    skipped: int
+    failures: tuple[Failure, ...]
+    seconds: float
+
+    @property
+    def total(self) -> int:
+        """All tests that were collected."""
+        return self.passed + self.skipped + len(self.failures)
+
+
+def parse_junit(text: str) -> TestReport:
+    """Read a report as pytest writes it (junit_family xunit1 names file and line, xunit2 does not).
+
+    Raises:
+        NotJUnit: it is not XML, not JUnit, or carries entities or a document type.
+    """
+    try:
+        root = defusedxml.ElementTree.fromstring(text, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError) as error:
+        raise NotJUnit(f"not a JUnit report: {error or type(error).__name__}") from error
+    if root.tag not in ("testsuites", "testsuite"):
+        raise NotJUnit(f"not a JUnit report: its root is <{root.tag}>")
+    passed = skipped = 0
+    failures: list[Failure] = []
+    seconds = 0.0
+    for case in root.iter("testcase"):
+        seconds += _number(case.get("time"))
+        # A test that failed and whose teardown broke too has two children, and is one failure.
+        problem = next((child for child in case if child.tag in ("failure", "error")), None)
+        if problem is not None:
+            failures.append(_failure(case, problem))
+        elif case.find("skipped") is not None:
+            skipped += 1
+        else:
+            passed += 1
+    return TestReport(passed, skipped, tuple(failures), seconds)
+
+
+def _failure(case: Element, problem: Element) -> Failure:
+    message = problem.get("message") or (problem.text or "").strip() or problem.tag
+    line = case.get("line")
+    return Failure(
+        id=_node_id(case),
+        message=message.splitlines()[0][:300] if message else problem.tag,
+        path=case.get("file"),
+        # pytest counts lines from 0 here.
+        line=int(line) + 1 if line and line.isdigit() else None,
+    )
+
+
+def _node_id(case: Element) -> str:
+    """What one gives to pytest to run this test alone: "tests/test_a.py::TestB::test_c"."""
+    name, file, classes = case.get("name", ""), case.get("file"), case.get("classname", "")
+    if not file:
+        return f"{classes}::{name}" if classes else name
+    module = file.removesuffix(".py").replace("/", ".")
+    inside = classes.removeprefix(module).strip(".")
+    if not classes.startswith(module):
+        inside = ""
+    return "::".join([file, *(part for part in inside.split(".") if part), name])
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,75 @@
+"""Type check, with mypy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import dagger
+from dagger import dag
+
+from buildonce.stages.check import Check, Failure, count
+from buildonce.stages.environment import in_project
+from buildonce.stages.tool import run_tool
+
+_CONFIGURATION = ("pyproject.toml", "mypy.ini", ".mypy.ini", "setup.cfg")
+
+
+async def type_check(
+    source: dagger.Directory, python: dagger.Container, *, paths: Sequence[str] = ("src",)
+) -> Check:
+    """Check types, as strictly as the project's mypy configuration says.
+
+    mypy's own cache is a cache volume: a changed file costs its own check and not all of them.
+
+    Args:
+        source: the project; only `paths` and mypy's configuration are looked at.
+        python: a container with mypy 1.11 or newer and the project's dependencies.
+        paths: what to check, relative to the source.
+
+    Returns:
+        Failures named by mypy's code ("arg-type") with path and line. Reports: mypy.jsonl.
+
+    Raises:
+        ToolBroken: mypy itself failed.
+
+    Example:
+        check = await type_check(source, python_environment(python, requirements))
+    """
+    container = in_project(
+        python, source.filter(include=[*paths, *_CONFIGURATION])
+    ).with_mounted_cache("/var/cache/mypy", dag.cache_volume("buildonce-mypy"))
+    options = ["--output=json", "--cache-dir=/var/cache/mypy", "--no-error-summary"]
+    run = await run_tool(container, ["mypy", *options, *paths], report="mypy.jsonl")
+    report = run.reports.file("mypy.jsonl")
+    failures = _failures(await report.contents()) if run.exit_code else ()
+    if run.exit_code and not failures:
+        raise run.broken(remedy=f"run `mypy {' '.join(paths)}` in the project")
+    return Check(
+        name="type_check",
+        passed=not failures,
+        summary=count(len(failures), "type error") if failures else "no type errors",
+        failures=failures,
+        reports={"mypy.jsonl": report},
+        ran_at=run.ran_at,
+    )
+
+
+def _failures(report: str) -> tuple[Failure, ...]:
+    """The errors in mypy's JSON lines; notes belong to an error before them."""
+    failures = []
+    for line in report.splitlines():
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue  # mypy prints plain text for what is not about a file
+        if found.get("severity") == "error":
+            failures.append(
+                Failure(
+                    id=found.get("code") or "error",
+                    message=found["message"],
+                    path=found["file"],
+                    line=found["line"],
+                )
+            )
+    return tuple(failures)
