@@ -1,0 +1,401 @@
+"""The `local` target: an environment on this machine, as containers behind a proxy of its own.
+
+    target = LocalTarget(environment, project="dashboard", containers=RuntimeContainers(runtime))
+    await deploy(release, environment, target=target, ...)
+
+An environment is a container network, a HAProxy process that listens on the environment's port, and
+one container (two during a rollout) that runs an image by digest and is published on a loopback
+port that only the proxy uses. All of it outlives the process that made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import httpx
+
+from buildonce import places
+from buildonce.config import EnvironmentConfig
+from buildonce.delivery import state as states
+from buildonce.delivery.containers import Containers, ContainerSpec
+from buildonce.delivery.errors import NotHealthy, TargetFailed, WrongDigest
+from buildonce.delivery.haproxy import Proxy
+from buildonce.delivery.smoke import answered_digest
+from buildonce.delivery.state import Instance, State
+from buildonce.delivery.target import Candidate, Deployed, Step
+from buildonce.release import Release
+
+LEDGER_FOLDER = "/ledger"
+DRAIN = 10.0
+"""Seconds that a retired container gets to end the requests that it serves."""
+
+# Outside the range that Linux hands out for outgoing connections, so that a port is still free when
+# its container is started again.
+_PORTS = range(20000, 30000)
+_PREFIX = "buildonce"
+
+
+class LocalTarget:
+    """A `Target` on this machine.
+
+    Args:
+        environment: its configuration.
+        project: name of the project; environments of different projects share nothing.
+        containers: the container runtime.
+        ledger: path of the ledger file; its folder is mounted where `mount_ledger` says so.
+        home: where environments are kept; `places.home()` when None.
+        haproxy: the proxy's executable; found when None.
+        drain: seconds given to requests that a retired container still serves.
+    """
+
+    def __init__(
+        self,
+        environment: EnvironmentConfig,
+        *,
+        project: str,
+        containers: Containers,
+        ledger: Path | None = None,
+        home: Path | None = None,
+        haproxy: str | None = None,
+        drain: float = DRAIN,
+    ) -> None:
+        self.environment = environment
+        self.project = project
+        self.containers = containers
+        self.folder = environment_folder(project, environment.name, home=home)
+        self.network = f"{_PREFIX}-{project}-{environment.name}"
+        self.proxy = Proxy(
+            self.folder,
+            name=f"{project}/{environment.name}",
+            port=environment.port,
+            health_path=environment.health_path,
+            binary=haproxy,
+        )
+        self._ledger = ledger
+        self._drain = drain
+        self._labels = {
+            f"{_PREFIX}.project": project,
+            f"{_PREFIX}.environment": environment.name,
+        }
+
+    def fingerprint(self, release: Release) -> str:
+        content = json.dumps(
+            [release.image.reference, self._env(release), self._mounts()], sort_keys=True
+        )
+        return f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
+
+    async def current(self) -> Deployed | None:
+        instance = (await self._read()).current
+        if instance is None:
+            return None
+        detail = await self._complaint(instance)
+        return Deployed(
+            version=instance.release.version,
+            revision=instance.release.revision,
+            digest=instance.release.image.digest,
+            started=instance.started,
+            url=self.environment.url,
+            fingerprint=instance.fingerprint,
+            rollout=instance.rollout,
+            healthy=not detail,
+            detail=detail,
+        )
+
+    async def pending(self) -> Candidate | None:
+        state = await self._read()
+        if state.candidate is None:
+            return None
+        instance = state.slots[state.candidate]
+        return Candidate(state.candidate, instance.rollout, instance.release, state.percent)
+
+    async def repair(self, say: Callable[[str], None]) -> None:
+        state = await self._read()
+        await self._remove_strays(state)
+        if state.leftover is not None:
+            await self._retire(state, state.leftover)
+        if state.active is None:
+            return
+        await self._must_run(state.active, say)
+        state = await self._read()
+        if await self.proxy.ensure(state.traffic()):
+            say(f"{self.environment.name}: its proxy was not running; started it")
+            await self.proxy.up(state.active or "", within=2)
+
+    async def prepare(self, release: Release, *, rollout: str, step: Step) -> Candidate:
+        async with step("pull", reference=release.image.reference):
+            await self.containers.pull(release.image)
+        state = await self._read()
+        slot = state.free
+        instance = self._plan(release, slot=slot, rollout=rollout)
+        # Before it exists: a crash between here and its start must not leave an unknown container.
+        await self._write(state.with_candidate(slot, instance))
+        async with step("start", container=instance.container) as data:
+            await self.containers.network(self.network)
+            instance = await self._start(instance)
+            data["port"] = instance.port
+            await self._write((await self._read()).with_candidate(slot, instance))
+        async with step("healthy", path=self.environment.health_path):
+            await self._wait_healthy(instance)
+            await self._verify(instance)
+            await self.proxy.ensure((await self._read()).traffic())
+            if not await self.proxy.up(slot, within=10):
+                raise NotHealthy(
+                    f"{instance.container} is healthy, but not for the proxy of "
+                    f"{self.environment.name}",
+                    remedy=f"curl -i {self._health_url(instance)}",
+                )
+        return Candidate(slot, rollout, release)
+
+    async def shift(self, candidate: Candidate, percent: int) -> None:
+        state = replace(await self._read(), percent=percent)
+        await self._write(state)
+        await self.proxy.apply(state.traffic())
+
+    async def finish(self, candidate: Candidate) -> None:
+        state = await self._read()
+        if state.candidate == candidate.id:
+            # From here on it is the current one, whatever happens to the previous.
+            state = state.finished()
+            await self._write(state)
+        if state.leftover is not None:
+            await self._retire(state, state.leftover)
+        else:
+            await self.proxy.ensure(state.traffic())
+
+    async def restore(self, candidate: Candidate, why: str) -> None:
+        state = await self._read()
+        if state.candidate != candidate.id:
+            return
+        if state.active is None:
+            # Nothing ran here before: nothing shall run now, not even a proxy that has nobody.
+            await self.proxy.stop()
+            await self.containers.remove(state.slots[candidate.id].container)
+            await self.containers.remove_network(self.network)
+            await self._write(state.without(candidate.id))
+            return
+        if state.percent:
+            # It may have died while it was the one that is kept.
+            await self._must_run(state.active, lambda _: None)
+            state = replace(await self._read(), percent=0)
+            await self._write(state)
+        await self._retire(state, candidate.id)
+
+    async def down(self) -> None:
+        await self.proxy.stop()
+        await self._remove_strays(State())
+        await self.containers.remove_network(self.network)
+        await anyio.to_thread.run_sync(lambda: shutil.rmtree(self.folder, ignore_errors=True))
+
+    async def _retire(self, state: State, slot: str) -> None:
+        """Empty a slot that is to get no traffic any more, once its last requests have ended."""
+        if not await self.proxy.ensure(state.traffic()):
+            await self.proxy.drained(slot, within=self._drain)
+        await self.proxy.apply(state.traffic(hide=slot))
+        await self.proxy.drained(slot, within=1)
+        await self.containers.remove(state.slots[slot].container)
+        await self._write(state.without(slot))
+
+    async def _must_run(self, slot: str, say: Callable[[str], None]) -> None:
+        instance = (await self._read()).slots[slot]
+        found = await self.containers.inspect(instance.container)
+        if found is None or not found.running:
+            say(f"{self.environment.name}: {instance.release.version} is not running; starting it")
+            await self._revive(slot, instance, exists=found is not None)
+
+    async def _start(self, instance: Instance) -> Instance:
+        for attempt in range(3):
+            spec = ContainerSpec(
+                name=instance.container,
+                image=instance.release.image,
+                network=self.network,
+                port=instance.port,
+                env=instance.env,
+                labels={
+                    **self._labels,
+                    f"{_PREFIX}.rollout": instance.rollout,
+                    f"{_PREFIX}.digest": instance.release.image.digest,
+                },
+                mounts=instance.mounts,
+            )
+            try:
+                await self.containers.start(spec)
+                return instance
+            except TargetFailed as error:
+                await self.containers.remove(instance.container)
+                if attempt == 2 or "address already in use" not in error.message.lower():
+                    raise
+                # Somebody took the port between our look and the start.
+                instance = replace(instance, port=_free_port())
+        raise AssertionError("unreachable")
+
+    async def _revive(self, slot: str, instance: Instance, *, exists: bool) -> None:
+        """Start what has died; what cannot be started must not stop a new release from coming."""
+        with suppress(TargetFailed, NotHealthy, WrongDigest):
+            await self.containers.network(self.network)
+            if exists:
+                with suppress(TargetFailed, NotHealthy):
+                    await self.containers.resume(instance.container)
+                    await self._wait_healthy(instance)
+                    return
+                await self.containers.remove(instance.container)
+            await self.containers.pull(instance.release.image)
+            revived = await self._start(instance)
+            state = await self._read()
+            await self._write(replace(state, slots={**state.slots, slot: revived}))
+            await self._wait_healthy(revived)
+
+    def _plan(self, release: Release, *, slot: str, rollout: str) -> Instance:
+        return Instance(
+            container=f"{self.network}-{slot}-{rollout.rpartition('-')[2]}",
+            rollout=rollout,
+            port=_free_port(),
+            release=release,
+            fingerprint=self.fingerprint(release),
+            env=self._env(release),
+            mounts=self._mounts(),
+            started=datetime.now(UTC),
+        )
+
+    def _env(self, release: Release) -> dict[str, str]:
+        env = {
+            **self.environment.configuration,
+            "BUILDONCE_ENVIRONMENT": self.environment.name,
+            "BUILDONCE_VERSION": release.version,
+            "BUILDONCE_REVISION": release.revision,
+            "BUILDONCE_DIGEST": release.image.digest,
+        }
+        if self.environment.mount_ledger and self._ledger is not None:
+            env["BUILDONCE_LEDGER"] = f"{LEDGER_FOLDER}/{self._ledger.name}"
+        return env
+
+    def _mounts(self) -> dict[str, str]:
+        if not self.environment.mount_ledger or self._ledger is None:
+            return {}
+        return {str(self._ledger.absolute().parent): LEDGER_FOLDER}
+
+    async def _wait_healthy(self, instance: Instance) -> None:
+        url = self._health_url(instance)
+        patience = self.environment.health_timeout.total_seconds()
+        last = "it did not answer"
+        with anyio.move_on_after(patience):
+            async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+                while True:
+                    last = await _refusal(client, url)
+                    if not last:
+                        return
+                    await self._must_live(instance)
+                    await anyio.sleep(0.1)
+        raise NotHealthy(
+            f"{instance.release.version} was not healthy within {patience:g} s: GET "
+            f"{self.environment.health_path}: {last}{await self._last_words(instance)}",
+            remedy="read the container's last lines above; `health_timeout` in pipeline.toml is "
+            "how long it may take",
+        )
+
+    async def _must_live(self, instance: Instance) -> None:
+        state = await self.containers.inspect(instance.container)
+        if state is None or not state.running or state.restarts > 0:
+            code = "" if state is None else f" with exit code {state.exit_code}"
+            raise NotHealthy(
+                f"{instance.release.version} ended by itself{code} while starting"
+                f"{await self._last_words(instance)}",
+                remedy="read the container's last lines above",
+            )
+
+    async def _last_words(self, instance: Instance) -> str:
+        text = await self.containers.logs(instance.container)
+        if not text:
+            return "; the container wrote nothing"
+        indented = "\n".join(f"    {line}" for line in text.splitlines())
+        return f"; the container's last lines:\n{indented}"
+
+    async def _verify(self, instance: Instance) -> None:
+        """What runs is the digest that was asked for: by the runtime, and by its own word."""
+        wanted = instance.release.image.digest
+        state = await self.containers.inspect(instance.container)
+        held = await self.containers.digests(state) if state is not None else frozenset()
+        if wanted not in held:
+            raise WrongDigest(
+                f"the container {instance.container} does not run {wanted}, but "
+                f"{', '.join(sorted(held)) or 'an image without a digest'}",
+                remedy="buildonce doctor",
+            )
+        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+            said = answered_digest(await client.get(self._health_url(instance)))
+        if said is not None and said != wanted:
+            raise WrongDigest(f"the service says that it is {said}, not {wanted}")
+
+    async def _complaint(self, instance: Instance) -> str:
+        """Why the environment does not answer with this instance; empty when it does."""
+        url = f"{self.environment.url}{self.environment.health_path}"
+        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+            refusal = await _refusal(client, url, digest=instance.release.image.digest)
+        if not refusal:
+            return ""
+        if not await self.proxy.running():
+            return "its proxy is not running"
+        state = await self.containers.inspect(instance.container)
+        if state is None:
+            return "its container is gone"
+        if not state.running:
+            return f"its container has ended with exit code {state.exit_code}"
+        return f"GET {url}: {refusal}"
+
+    async def _remove_strays(self, state: State) -> None:
+        known = {instance.container for instance in state.slots.values()}
+        for name in await self.containers.find(self._labels):
+            if name not in known:
+                await self.containers.remove(name)
+
+    def _health_url(self, instance: Instance) -> str:
+        return f"http://127.0.0.1:{instance.port}{self.environment.health_path}"
+
+    async def _read(self) -> State:
+        return await anyio.to_thread.run_sync(states.read, self.folder)
+
+    async def _write(self, state: State) -> None:
+        await anyio.to_thread.run_sync(states.write, self.folder, state)
+
+
+def environment_folder(project: str, environment: str, *, home: Path | None = None) -> Path:
+    """Where an environment's lock, state and proxy configuration are."""
+    return (home or places.home()) / project / "environments" / environment
+
+
+async def _refusal(client: httpx.AsyncClient, url: str, *, digest: str | None = None) -> str:
+    """Why a GET of `url` is not a success (of that digest, if it says one); empty when it is."""
+    try:
+        response = await client.get(url)
+    except httpx.TransportError as error:
+        return str(error) or type(error).__name__
+    if response.status_code >= 400:
+        return f"it answered {response.status_code}"
+    said = answered_digest(response)
+    if digest is not None and said is not None and said != digest:
+        return f"it was answered by digest {said}"
+    return ""
+
+
+def _free_port() -> int:
+    for port in random.sample(_PORTS, 200):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+    raise TargetFailed(
+        f"no loopback port is free between {_PORTS.start} and {_PORTS.stop - 1}",
+        remedy="ss -ltn shows who has them",
+    )

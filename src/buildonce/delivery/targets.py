@@ -1,0 +1,37 @@
+"""From an environment's configuration to its target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from buildonce import places
+from buildonce.config import EnvironmentConfig
+from buildonce.delivery.containers import ContainerRuntime, RuntimeContainers, detect_runtime
+from buildonce.delivery.local import LocalTarget
+from buildonce.delivery.target import Target
+
+
+async def open_target(
+    environment: EnvironmentConfig,
+    *,
+    project: str,
+    ledger: Path | None = None,
+    runtime: ContainerRuntime | None = None,
+) -> Target:
+    """The target that the environment names.
+
+    Args:
+        environment: its configuration.
+        project: whose environment it is.
+        ledger: path of the ledger, for services that may read it; None means the usual one.
+        runtime: how to call podman or docker; found when None.
+
+    Raises:
+        TargetFailed: no container runtime works here.
+    """
+    return LocalTarget(
+        environment,
+        project=project,
+        containers=RuntimeContainers(runtime or await detect_runtime()),
+        ledger=ledger or places.home() / project / "ledger.sqlite",
+    )
