@@ -1,5 +1,7 @@
 """What the engine tells while it works: steps that start and end, and what they print.
 
+The spans of the user's program, under which those steps are shown, are told in the same way.
+
     on_event(VertexEvent("sha256:1f…", parent_span="00f067aa0ba902b7", name="exec make test",
                          started=now))
     on_event(LogEvent("sha256:1f…", stream=1, data=b"12 passed\\n"))
@@ -56,5 +58,31 @@ class LogEvent:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class SpanEvent:
+    """A span of the user's program (a stage, a check): sent when it starts and when it ends.
+
+    Attributes:
+        id, parent: 16 hex digits; None for a span without parent.
+        error: its status, when that is an error; may be the empty string.
+    """
+
+    id: str
+    parent: str | None
+    name: str
+    started: float
+    completed: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpanLogEvent:
+    """A log record of the user's program, within a span."""
+
+    span: str
+    text: str
+
+
 EngineEvent: TypeAlias = VertexEvent | LogEvent
+Event: TypeAlias = VertexEvent | LogEvent | SpanEvent | SpanLogEvent
 OnEvent: TypeAlias = Callable[[EngineEvent], None]
