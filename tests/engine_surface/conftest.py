@@ -24,7 +24,7 @@ from graphql import (
 )
 
 from buildonce.engine.errors import ExecFailed
-from buildonce.engine.schema.load import load
+from buildonce.engine.schema import load
 from buildonce.engine.server import QueryContext, Server, listen
 
 

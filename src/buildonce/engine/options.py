@@ -45,6 +45,7 @@ class EngineOptions:
             cache key showing them.
         workdir: what relative paths of `host.directory` start from.
         images: local OCI layouts by name, served as if from a registry.
+        api_version: the version of Dagger's API that clients are told.
     """
 
     cache: Path
@@ -59,3 +60,4 @@ class EngineOptions:
     proxies: Mapping[str, str] = field(default_factory=dict)
     workdir: Path = field(default_factory=Path.cwd)
     images: Mapping[str, Path] = field(default_factory=dict)
+    api_version: str = "v0.21.11"

@@ -107,11 +107,10 @@ class LiveView:
         above = [clean(line, colours=True) + RESET for line in self._whole]
         self._whole = []
         below = []
-        partial = clean(self._partial, colours=True)
+        partial = clean(self._partial, colours=True) + RESET if self._partial else ""
         if partial:
-            below.append(
-                _cut(clean(self._partial), width - 1) if len(partial) >= width else partial
-            )
+            plain = clean(self._partial)
+            below.append(partial if len(plain) < width else _cut(plain, width - 1))
         asking = self._interactive and partial and now - self._partial_since >= _PROMPT_AFTER
         if not asking:
             rows = max(3, min(height - 4, _MOST_ROWS))

@@ -50,7 +50,7 @@ class Tail:
         self._pending[stream] = rest[-4 * _LONGEST_LINE :]
 
     def add_line(self, line: str) -> None:
-        self.lines.append(clean(line[: 4 * _LONGEST_LINE])[:_LONGEST_LINE])
+        self.lines.append(clean(line[: 4 * _LONGEST_LINE]).expandtabs(4)[:_LONGEST_LINE])
 
     def flush(self) -> None:
         """Take what has no newline yet as a line."""

@@ -54,7 +54,7 @@ class PlainView:
                 f"{node.path}: failed after {duration(took)}" + (f": {error}" if error else "")
             )
             self._tail(node)
-        elif took >= _WORTH_A_LINE and not node.cached or _is_stage(node):
+        elif (took >= _WORTH_A_LINE and not node.cached) or _is_stage(node):
             self._line(f"{node.path}: done in {duration(took)}")
 
     def _tail(self, node: Node) -> None:
