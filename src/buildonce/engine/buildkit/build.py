@@ -1,0 +1,408 @@
+"""One long-lived build: many solves in one job, whose results live until it is closed.
+
+BuildKit calls this a gateway: the daemon keeps a bridge open for us as it does for a Dockerfile
+frontend. What one solve computed the next finds in memory, and files are read straight from
+results, without exporting them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from os import fsdecode, fsencode
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from buildonce.engine.buildkit import shim
+from buildonce.engine.buildkit.calls import BRIDGE, Caller
+from buildonce.engine.buildkit.container import Container
+from buildonce.engine.buildkit.errors import BuildkitError, DaemonGone, SolveError
+from buildonce.engine.buildkit.exports import CacheEntry
+from buildonce.engine.buildkit.filemode import from_go
+from buildonce.engine.buildkit.proto import gateway_pb2, ops_pb2, session_pb2
+
+Answer = TypeVar("Answer", bound=Message)
+
+READ = 8 << 20  # bytes of a file per question
+
+# How long the daemon gets to end a build that we have finished with, in seconds.
+FAREWELL = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a solve answers.
+
+    Attributes:
+        ref: reference of the file system; "" is scratch.
+        refs: for several platforms: the reference of each, by platform.
+        definition: the graph that a frontend made, so that it can be built upon.
+        definitions: the same by platform.
+        metadata: the frontend's answer, such as "containerimage.config".
+    """
+
+    ref: str
+    refs: Mapping[str, str] = field(default_factory=dict)
+    definition: ops_pb2.Definition | None = None
+    definitions: Mapping[str, ops_pb2.Definition] = field(default_factory=dict)
+    metadata: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What is at a path.
+
+    Attributes:
+        path: as the daemon gives it: the name in a directory's listing.
+        mode: as in `os.stat_result.st_mode`, the file's type included.
+        size: in bytes.
+        mtime_ns: nanoseconds since 1970.
+        target: where a symbolic link points.
+    """
+
+    path: str
+    mode: int
+    size: int
+    mtime_ns: int
+    uid: int
+    gid: int
+    target: str
+
+    @property
+    def name(self) -> str:
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    @property
+    def permissions(self) -> int:
+        return stat.S_IMODE(self.mode)
+
+    @property
+    def is_dir(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_file(self) -> bool:
+        return stat.S_ISREG(self.mode)
+
+    @property
+    def is_symlink(self) -> bool:
+        return stat.S_ISLNK(self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedImage:
+    """An image as its registry has it now.
+
+    Attributes:
+        ref: the reference as the daemon normalised it.
+        digest: of the manifest or index, "sha256:…".
+        config: the platform's image configuration, JSON.
+    """
+
+    ref: str
+    digest: str
+    config: bytes
+
+
+class Build:
+    """See the module; made by `Client.build`."""
+
+    def __init__(self, caller: Caller, job: asyncio.Task[dict[str, str]]) -> None:
+        self._caller = caller
+        self._job = job
+
+    async def opened(self) -> None:
+        """Wait until the daemon takes calls for this build."""
+        try:
+            await self._call("Ping", gateway_pb2.PingRequest(), gateway_pb2.PongResponse)
+        except BaseException:
+            self._job.cancel()
+            raise
+
+    async def closed(self) -> None:
+        """End the build; its references are gone after this."""
+        if not self._job.done():
+            try:
+                request = gateway_pb2.ReturnRequest(result=gateway_pb2.Result())
+                await asyncio.wait_for(
+                    self._call("Return", request, gateway_pb2.ReturnResponse), FAREWELL
+                )
+                await asyncio.wait([self._job], timeout=FAREWELL)
+            except (BuildkitError, TimeoutError):
+                pass  # it has ended by itself, or the daemon has
+        self._job.cancel()
+        await asyncio.gather(self._job, return_exceptions=True)
+
+    async def solve(
+        self,
+        definition: ops_pb2.Definition | None = None,
+        *,
+        frontend: str = "",
+        frontend_attrs: Mapping[str, str] | None = None,
+        frontend_inputs: Mapping[str, ops_pb2.Definition] | None = None,
+        evaluate: bool = True,
+        cache_imports: Iterable[CacheEntry] = (),
+    ) -> Result:
+        """Solve a graph, or what a frontend such as "dockerfile.v0" makes of its attributes.
+
+        Args:
+            evaluate: run everything now, not when something is first read.
+
+        Raises:
+            SolveError: a step failed.
+        """
+        imports = [
+            gateway_pb2.CacheOptionsEntry(Type=c.type, Attrs=c.attrs) for c in cache_imports
+        ]
+        request = gateway_pb2.SolveRequest(
+            Definition=definition,
+            Frontend=frontend,
+            FrontendOpt=frontend_attrs,
+            FrontendInputs=frontend_inputs,
+            Evaluate=evaluate,
+            CacheImports=imports,
+            allowResultReturn=True,
+            allowResultArrayRef=True,
+        )
+        answer = await self._call("Solve", request, gateway_pb2.SolveResponse, definition)
+        result = answer.result
+        if result.WhichOneof("result") == "refs":
+            refs = result.refs.refs
+            return Result(
+                ref="",
+                refs={platform: ref.id for platform, ref in refs.items()},
+                definitions={
+                    platform: definition
+                    for platform, ref in refs.items()
+                    if (definition := _definition(ref)) is not None
+                },
+                metadata=dict(result.metadata),
+            )
+        return Result(
+            ref=result.ref.id,
+            definition=_definition(result.ref),
+            metadata=dict(result.metadata),
+        )
+
+    async def read_file(self, ref: str, path: str, offset: int = 0, length: int = 0) -> bytes:
+        """The content of a file of a result, from `offset`, `length` bytes of it or (0) the rest.
+
+        Raises:
+            PathNotFound: there is no such file.
+        """
+        # The daemon's messages end at 16 MiB, so larger files come in parts.
+        parts: list[bytes] = []
+        done = 0
+        while length == 0 or done < length:
+            size = min(READ, length - done) if length else READ
+            request = gateway_pb2.ReadFileRequest(
+                Ref=ref,
+                FilePath=fsencode(path),
+                Range=gateway_pb2.FileRange(Offset=offset + done, Length=size),
+            )
+            data = (await self._call("ReadFile", request, gateway_pb2.ReadFileResponse)).Data
+            parts.append(data)
+            done += len(data)
+            if len(data) < size:
+                break
+        return b"".join(parts)
+
+    async def read_dir(self, ref: str, path: str, include: str | None = None) -> list[Stat]:
+        """What a directory of a result holds, sorted by name, not its subdirectories.
+
+        Args:
+            include: only names that match this pattern.
+
+        Raises:
+            PathNotFound: there is no such directory.
+        """
+        request = gateway_pb2.ReadDirRequest(
+            Ref=ref, DirPath=fsencode(path), IncludePattern=include or ""
+        )
+        answer = await self._call("ReadDir", request, gateway_pb2.ReadDirResponse)
+        return [_stat(entry) for entry in answer.entries]
+
+    async def stat_file(self, ref: str, path: str) -> Stat:
+        """What is at a path of a result; symbolic links are not followed.
+
+        Raises:
+            PathNotFound: nothing is there.
+        """
+        request = gateway_pb2.StatFileRequest(Ref=ref, Path=fsencode(path))
+        answer = await self._call("StatFile", request, gateway_pb2.StatFileResponse)
+        return _stat(answer.stat)
+
+    async def read_failed(
+        self, error: SolveError, dest: str, names: Sequence[str]
+    ) -> dict[str, bytes]:
+        """Files that a failed command has left in its mount at `dest`.
+
+        BuildKit keeps a failed command's mounts but lets nobody read them except from inside a
+        container, so this starts one that only runs the shim, which the failed command must have
+        had mounted at /.buildonce/shim.
+
+        Args:
+            names: paths within the mount; those that are not there are left out of the answer.
+
+        Raises:
+            SolveError: the mounts are not there, or no container could be started.
+        """
+        mounts = error.op.exec.mounts if error.op is not None else ()
+        by_dest = {
+            mount.dest: (mount, ref)
+            for mount, ref in zip(mounts, error.mount_refs, strict=False)
+            if ref
+        }
+        if dest not in by_dest or shim.PATH not in by_dest:
+            raise SolveError(f"the failed step has left no mount at {dest} to read")
+        out = by_dest[dest][1]
+        tool, tool_ref = by_dest[shim.PATH]
+        container_mounts = [
+            ops_pb2.Mount(dest="/", resultID=out),
+            ops_pb2.Mount(
+                dest=shim.PATH, resultID=tool_ref, selector=tool.selector, readonly=True
+            ),
+        ]
+        async with self.container(container_mounts, network=ops_pb2.NONE) as container:
+            arguments = [shim.PATH, "read", *names]
+            async with container.start(arguments, env={}, cwd="/", stdin=False) as process:
+                output, problems = await process.communicate()
+                code = await process.wait()
+        if code != 0:
+            raise SolveError(
+                f"reading what a failed step has left failed: {problems.decode(errors='replace')}"
+            )
+        return shim.parse_read(output, names)
+
+    async def resolve_image(
+        self, ref: str, *, platform: str | None = None, mode: str = "default"
+    ) -> ResolvedImage:
+        """Ask the registry for an image's digest and configuration.
+
+        Args:
+            ref: such as "docker.io/library/python:3.12".
+            mode: "default", "pull" (always ask the registry) or "local" (prefer what is there).
+
+        Raises:
+            ImageNotFound, Unauthorized: as the registry says.
+        """
+        return await self._resolve(f"docker-image://{ref}", {}, platform, mode)
+
+    async def resolve_layout(
+        self, store: str, ref: str, *, platform: str | None = None
+    ) -> ResolvedImage:
+        """The same for an image in one of the session's OCI layouts: "name@sha256:…"."""
+        return await self._resolve(f"oci-layout://{ref}", {"oci.store": store}, platform, "")
+
+    async def _resolve(
+        self, identifier: str, attrs: Mapping[str, str], platform: str | None, mode: str
+    ) -> ResolvedImage:
+        request = gateway_pb2.ResolveSourceMetaRequest(
+            Source=ops_pb2.SourceOp(identifier=identifier, attrs=attrs),
+            Platform=platform_message(platform),
+            LogName=f"resolve {identifier.partition('://')[2]}",
+            ResolveMode=mode,
+        )
+        answer = await self._call(
+            "ResolveSourceMeta", request, gateway_pb2.ResolveSourceMetaResponse
+        )
+        name = answer.Source.identifier.partition("://")[2]
+        return ResolvedImage(name, answer.Image.Digest, answer.Image.Config)
+
+    async def resolve_git(self, identifier: str, attrs: Mapping[str, str]) -> str:
+        """The commit that a git source (`git://host/repo#branch`) stands for now."""
+        request = gateway_pb2.ResolveSourceMetaRequest(
+            Source=ops_pb2.SourceOp(identifier=identifier, attrs=attrs)
+        )
+        answer = await self._call(
+            "ResolveSourceMeta", request, gateway_pb2.ResolveSourceMetaResponse
+        )
+        return answer.Git.CommitChecksum or answer.Git.Checksum
+
+    def container(
+        self,
+        mounts: Sequence[ops_pb2.Mount],
+        *,
+        network: ops_pb2.NetMode.ValueType = ops_pb2.UNSET,
+        hostname: str = "",
+        extra_hosts: Mapping[str, str] | None = None,
+        platform: str | None = None,
+    ) -> AbstractAsyncContextManager[Container]:
+        """A container that lives until the block ends; its changes to mounts are discarded.
+
+        Args:
+            mounts: with `resultID` naming a reference; one of them with dest "/".
+            extra_hosts: addresses by host name.
+        """
+        return self._container(
+            gateway_pb2.NewContainerRequest(
+                Mounts=mounts,
+                Network=network,
+                hostname=hostname,
+                platform=platform_message(platform),
+                extraHosts=[
+                    ops_pb2.HostIP(Host=host, IP=ip) for host, ip in (extra_hosts or {}).items()
+                ],
+            )
+        )
+
+    @asynccontextmanager
+    async def _container(
+        self, request: gateway_pb2.NewContainerRequest
+    ) -> AsyncIterator[Container]:
+        async with Container.create(self._caller, request) as container:
+            yield container
+
+    async def _call(
+        self,
+        method: str,
+        request: Message,
+        answer: type[Answer],
+        definition: ops_pb2.Definition | None = None,
+    ) -> Answer:
+        if self._job.done():
+            raise self._ended(None)
+        try:
+            return await self._caller.call(BRIDGE + method, request, answer, definition=definition)
+        except SolveError as error:
+            if self._job.done() or "unknown job" in error.message:
+                raise self._ended(error) from None
+            raise
+
+    def _ended(self, error: SolveError | None) -> BuildkitError:
+        """Why the build is over although nobody closed it."""
+        if self._job.done() and not self._job.cancelled():
+            cause = self._job.exception()
+            if isinstance(cause, BuildkitError):
+                return cause
+        text = f": {error.message}" if error is not None else ""
+        return DaemonGone(f"buildkitd at {self._caller.address} has ended the build{text}")
+
+
+def platform_message(text: str | None) -> ops_pb2.Platform | None:
+    """`linux/arm64/v8` as a message; None, the worker's own, stays None."""
+    if not text:
+        return None
+    system, architecture, variant = (*text.split("/"), "", "")[:3]
+    return ops_pb2.Platform(OS=system, Architecture=architecture, Variant=variant)
+
+
+def _definition(ref: gateway_pb2.Ref) -> ops_pb2.Definition | None:
+    definition: ops_pb2.Definition = getattr(ref, "def")  # a keyword of Python's
+    return definition if ref.HasField("def") else None
+
+
+def _stat(entry: session_pb2.Stat) -> Stat:
+    return Stat(
+        path=fsdecode(entry.path),
+        mode=from_go(entry.mode),
+        size=entry.size,
+        mtime_ns=entry.modTime,
+        uid=entry.uid,
+        gid=entry.gid,
+        target=fsdecode(entry.linkname),
+    )

@@ -1,0 +1,96 @@
+"""Calling the daemon's services, with its errors translated."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from buildonce.engine.buildkit.errors import translate
+
+if TYPE_CHECKING:
+    from buildonce.engine.buildkit.proto import ops_pb2
+
+Answer = TypeVar("Answer", bound=Message, covariant=True)
+
+CONTROL = "/moby.buildkit.v1.Control/"
+BRIDGE = "/moby.buildkit.v1.frontend.LLBBridge/"
+
+
+class _Type(Protocol[Answer]):
+    @staticmethod
+    def FromString(s: bytes) -> Answer: ...  # noqa: N802 - protobuf's name
+
+
+class Caller:
+    """A channel to the daemon, and metadata that every call through it carries."""
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        address: str,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self.channel = channel
+        self.address = address
+        self.metadata = metadata
+        self._methods: dict[str, Callable[..., grpc.aio.UnaryUnaryCall[Message, Message]]] = {}
+
+    def within(self, build: str) -> Caller:
+        """The same for calls that belong to a build."""
+        return Caller(self.channel, self.address, [("buildkit-controlapi-buildid", build)])
+
+    async def call(
+        self,
+        method: str,
+        request: Message,
+        answer: type[Answer],
+        *,
+        definition: ops_pb2.Definition | None = None,
+    ) -> Answer:
+        """One request, one answer.
+
+        Args:
+            definition: where an operation that fails is looked up.
+
+        Raises:
+            BuildkitError: as `translate` says.
+        """
+        function = self._methods.get(method)
+        if function is None:
+            function = self.channel.unary_unary(
+                method,
+                request_serializer=_serialize,
+                response_deserializer=answer.FromString,
+            )
+            self._methods[method] = function
+        try:
+            return await function(request, metadata=self.metadata)  # type: ignore[return-value]
+        except grpc.aio.AioRpcError as error:
+            raise translate(error, self.address, definition) from None
+
+    async def stream(
+        self, method: str, request: Message, answer: type[Answer]
+    ) -> AsyncIterator[Answer]:
+        """One request, many answers.
+
+        Raises:
+            BuildkitError: as `translate` says.
+        """
+        call = self.channel.unary_stream(
+            method, request_serializer=_serialize, response_deserializer=answer.FromString
+        )(request, metadata=self.metadata)
+        try:
+            async for item in call:
+                yield item
+        except grpc.aio.AioRpcError as error:
+            raise translate(error, self.address) from None
+        finally:
+            call.cancel()
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
