@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from buildonce.errors import BuildonceError
+
 
 def cache() -> Path:
     """The folder of things that can be made again; created when missing (mode 0755)."""
@@ -36,5 +38,11 @@ def _folder(variable: str, xdg: str, fallback: str, *, mode: int) -> Path:
         folder = root / "buildonce"
     folder = folder.absolute()
     if not folder.is_dir():
-        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        try:
+            folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        except OSError as error:
+            raise BuildonceError(
+                f"the folder {folder} cannot be made: {error.strerror}",
+                remedy=f"set {variable} to a folder that this user may write to",
+            ) from error
     return folder

@@ -317,7 +317,7 @@ async def _stop(owner: _Owner) -> None:
         with suppress(ProcessLookupError):
             os.kill(owner.pid, number)
         with anyio.move_on_after(_STOP_SECONDS):
-            while _lives(owner):
+            while _lives(owner):  # noqa: ASYNC110 - a foreign process has no event
                 await anyio.sleep(0.05)
             return
 
