@@ -3,10 +3,10 @@
     rollout = await deploy(release, staging, project="dashboard", ledger=ledger, run=run)
 
 prepare (pull by digest, start, wait for health) -> shift traffic -> smoke test -> finish. Whatever
-goes wrong before the smoke test has passed, be it a failure, Ctrl-C or a time budget, puts back what
-ran before; from then on the new release stays. Each step is in the ledger before and after it, so a
-rollout whose process was killed is found by the next one and brought to one of the two ends by the
-same rule: `recover`.
+goes wrong before the smoke test has passed, be it a failure, Ctrl-C or a time budget, puts back
+what ran before; from then on the new release stays. Each step is in the ledger before and after it,
+so a rollout whose process was killed is found by the next one and brought to one of the two ends by
+the same rule: `recover`.
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ class _Rollout:
         )
 
     async def _retire_previous(self, candidate: Candidate) -> str | None:
-        """What could not be cleared away, or None. Raises where the candidate is not current yet."""
+        """What could not be cleared away, or None; raises while the candidate is not current."""
         try:
             async with self._step("finish"):
                 await self.target.finish(candidate)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import hashlib
+import shutil
+import socket
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from buildonce.config import EnvironmentConfig
+from buildonce.delivery.local import LocalTarget
+from buildonce.ledger import Ledger, new_run_id
+from buildonce.release import Image, Release
+
+from .processes import ProcessContainers
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def release(version: str) -> Release:
+    def hexes(text: str) -> str:
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    return Release(
+        version=version,
+        revision=hexes(version)[:40],
+        image=Image("127.0.0.1:5080/service", f"sha256:{hexes(version)}"),
+        created=datetime(2026, 1, 2, tzinfo=UTC),
+        configuration=f"sha256:{hexes('configuration')}",
+    )
+
+
+async def record(what: Release, ledger: Ledger) -> None:
+    """As the pipeline does when it cuts a release."""
+    data = {**what.to_json(), "committed_at": what.created.isoformat()}
+    await ledger.append("release.created", run=new_run_id(), data=data)
+
+
+@pytest.fixture
+def environment() -> EnvironmentConfig:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return EnvironmentConfig(
+        name="staging", port=port, configuration={"GREETING": "hello"}, health_timeout="5s"
+    )
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
+    async with Ledger.open(tmp_path / "ledger.sqlite") as opened:
+        yield opened
+
+
+@pytest.fixture
+def containers(tmp_path: Path) -> Iterator[ProcessContainers]:
+    processes = ProcessContainers(tmp_path)
+    yield processes
+    processes.close()
+
+
+@pytest.fixture
+async def target(
+    environment: EnvironmentConfig, containers: ProcessContainers, tmp_path: Path
+) -> AsyncIterator[LocalTarget]:
+    if shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin") is None:
+        pytest.fail("haproxy is not installed: apt-get install haproxy")
+    made = LocalTarget(
+        environment, project="shop", containers=containers, home=tmp_path / "home", drain=3
+    )
+    yield made
+    containers.refuse.clear()
+    await made.down()
