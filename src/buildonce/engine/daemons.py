@@ -1,0 +1,55 @@
+"""Which daemon a session uses: the user's own (`BUILDKIT_HOST`), or one started for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from buildonce.engine.buildkit import TLS
+from buildonce.engine.options import EngineOptions
+from buildonce.errors import BuildonceError
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A daemon that can be used.
+
+    Attributes:
+        own_networks: its commands have network namespaces of their own.
+    """
+
+    address: str
+    own_networks: bool
+
+
+def tls(options: EngineOptions) -> TLS | None:
+    """The files to speak TLS with a daemon at `options.address`."""
+    if options.tls is None or not (options.address or "").startswith("tcp://"):
+        return None
+
+    def present(name: str) -> object:
+        assert options.tls is not None
+        path = options.tls / name
+        return path if path.exists() else None
+
+    return TLS(ca=present("ca.pem"), cert=present("cert.pem"), key=present("key.pem"))  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def find_or_start(options: EngineOptions) -> AsyncIterator[Found]:
+    """The daemon of `options`, for as long as this is entered.
+
+    Raises:
+        BuildonceError: it cannot be found or started; says what to do.
+    """
+    if options.address:
+        yield Found(options.address, own_networks=False)
+        return
+    if options.buildkitd is None:
+        raise BuildonceError(
+            "there is no buildkitd to run containers with",
+            remedy="buildonce setup (it builds one), or point BUILDKIT_HOST to yours",
+        )
+    raise NotImplementedError
+    yield

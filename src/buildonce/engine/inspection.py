@@ -1,0 +1,167 @@
+"""Questions about whole trees, answered next to the data.
+
+The daemon can list one directory and read one file. Whatever needs a whole tree (globs, searches,
+digests) is done by the shim in an exec of its own over the tree, so that no file crosses the
+connection, and the answer is cached like any other exec's.
+"""
+
+from __future__ import annotations
+
+import json
+import stat as modes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from buildonce.engine import llb
+from buildonce.engine.buildkit.proto import ops_pb2 as pb
+from buildonce.engine.errors import QueryFailed
+from buildonce.engine.llb import Output
+from buildonce.engine.states import DirectoryState
+
+if TYPE_CHECKING:
+    from buildonce.engine.engine import Engine
+
+TREE = "/.buildonce/tree"
+ANSWER = "/.buildonce/out"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A part of a line that a search found, in bytes from the line's start."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A line that a search found."""
+
+    path: str
+    line: int
+    offset: int
+    text: str
+    matches: tuple[Match, ...]
+
+
+async def ask(
+    engine: Engine, tree: Output | None, question: str, settings: Mapping[str, Any]
+) -> Any:
+    """Let the shim answer `question` about `tree`; its answer is JSON."""
+    op = pb.Op()
+    inputs = [engine.shim]
+    meta = op.exec.meta
+    meta.args.extend(["/.buildonce/shim", question, json.dumps(settings, sort_keys=True)])
+    meta.cwd = "/"
+    op.exec.network = pb.NONE
+    op.exec.mounts.add(input=-1, dest="/", output=-1)
+    op.exec.mounts.add(input=0, dest="/.buildonce/shim", output=-1, readonly=True, selector="/shim")
+    op.exec.mounts.add(input=-1, dest=ANSWER, output=0)
+    if tree is not None:
+        inputs.append(tree)
+        op.exec.mounts.add(input=1, dest=TREE, output=-1, readonly=True)
+    answer = Output(llb.vertex(op, inputs, name=f"{question} files"))
+    data = json.loads(await engine.read(answer, "/answer.json"))
+    if isinstance(data, dict) and "error" in data:
+        raise QueryFailed(data["error"])
+    return data
+
+
+async def glob(engine: Engine, directory: DirectoryState, pattern: str) -> list[str]:
+    """The paths in `directory` that match; folders end with a slash."""
+    if directory.output is None:
+        return []
+    settings = {"root": directory.path, "pattern": pattern}
+    return list(await ask(engine, directory.output, "glob", settings))
+
+
+async def digest(engine: Engine, output: Output | None, path: str, **settings: Any) -> str:
+    """`sha256:…` over names, kinds, modes and contents of what is at `path`."""
+    found = await ask(engine, output, "digest", {"root": path, **settings})
+    return str(found["digest"])
+
+
+async def search(
+    engine: Engine, directory: DirectoryState, pattern: str, **settings: Any
+) -> list[Found]:
+    """The lines in `directory` that match `pattern`."""
+    if directory.output is None:
+        return []
+    question = {"root": directory.path, "pattern": pattern, **settings}
+    return [
+        Found(
+            item["path"],
+            item["line"],
+            item["offset"],
+            item["text"],
+            tuple(Match(m["text"], m["start"], m["end"]) for m in item["matches"] or ()),
+        )
+        for item in await ask(engine, directory.output, "search", question)
+    ]
+
+
+async def ignored(engine: Engine, directory: DirectoryState) -> Sequence[str]:
+    """The paths that the directory's own `.gitignore` files rule out."""
+    from buildonce.engine.buildkit.gitignore import ignored_paths
+
+    found = await ask(engine, directory.output, "gitignores", {"root": directory.path})
+    return ignored_paths(found["ignores"], found["paths"])
+
+
+_KINDS = {
+    "REGULAR_TYPE": modes.S_ISREG,
+    "DIRECTORY_TYPE": modes.S_ISDIR,
+    "SYMLINK_TYPE": modes.S_ISLNK,
+}
+
+
+async def exists(
+    engine: Engine, output: Output | None, path: str, kind: str | None, *, follow: bool
+) -> bool:
+    """Whether something, of that kind where one is given, is at `path`."""
+    if output is None:
+        return path == "/" and kind in (None, "DIRECTORY_TYPE")
+    settings = {"root": "/", "path": path, "follow": follow and kind != "SYMLINK_TYPE"}
+    found = await ask(engine, output, "stat", settings)
+    if not found["exists"]:
+        return False
+    return kind is None or found["kind"] == kind
+
+
+async def numeric_owner(engine: Engine, rootfs: Output | None, owner: str) -> str:
+    """`user[:group]` as `uid:gid`, names looked up in the root file system's own tables.
+
+    Raises:
+        QueryFailed: there is no such user or group.
+    """
+    if not owner:
+        return ""
+    user, _, group = owner.partition(":")
+    if user.isdecimal() and (not group or group.isdecimal()):
+        return f"{user}:{group or user}"
+    uid, gid = user, group
+    if not user.isdecimal():
+        row = await _row(engine, rootfs, "/etc/passwd", user)
+        if row is None:
+            raise QueryFailed(f"unable to find user {user}: no matching entries in passwd file")
+        uid, gid = row[2], group or row[3]
+    if gid and not gid.isdecimal():
+        row = await _row(engine, rootfs, "/etc/group", gid)
+        if row is None:
+            raise QueryFailed(f"unable to find group {gid}: no matching entries in group file")
+        gid = row[2]
+    return f"{uid}:{gid or uid}"
+
+
+async def _row(engine: Engine, rootfs: Output | None, table: str, name: str) -> list[str] | None:
+    try:
+        text = (await engine.read(rootfs, table, limit=1 << 20)).decode(errors="replace")
+    except QueryFailed:
+        return None
+    for line in text.splitlines():
+        row = line.split(":")
+        if row[0] == name and len(row) >= 4:
+            return row
+    return None

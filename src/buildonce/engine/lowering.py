@@ -1,0 +1,322 @@
+"""A container's command as one operation of the build graph.
+
+The command runs under the shim (`engine/shim/`), mounted from outside the image, which keeps what
+it writes (`stdout`, `stderr`, `combined`, `exit`) in a scratch mount of its own. What must stay
+out of layers and cache keys (certificates, proxies, package indexes, service addresses, secrets)
+reaches the command through BuildKit's secret mounts, which are in neither.
+
+Mount 0 is the root file system, 1 the shim, 2 its output; the user's own follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from buildonce.engine import llb
+from buildonce.engine.buildkit import ExecSpec, pb, shim
+from buildonce.engine.llb import FileActions, Output
+from buildonce.engine.states import (
+    DEFAULT_PATH,
+    ContainerState,
+    ExecState,
+    Mount,
+    MountKind,
+)
+
+if TYPE_CHECKING:
+    from buildonce.engine.engine import Engine
+
+ROOT = "/.buildonce"
+SHIM = shim.PATH
+OUT_MOUNT = f"{ROOT}/out"
+OUT = f"{OUT_MOUNT}/o"  # a folder in the mount that any user may write to
+OUT_IN_RESULT = "/o"
+STDIN = f"{ROOT}/stdin"
+HOST_SETTINGS = f"{ROOT}/host.json"
+HOST_CA = f"{ROOT}/ca.pem"
+SPECIFICATION = shim.SPECIFICATION
+
+HOST_SETTINGS_ID = "buildonce:host-settings"
+HOST_CA_ID = "buildonce:host-ca"
+HOSTS_FILE_ID = "buildonce:hosts:"
+NOT_GIVEN = "buildonce:not-given"
+
+_EXPECT: Mapping[str, Literal["success", "failure", "any"]] = {
+    "SUCCESS": "success",
+    "FAILURE": "failure",
+    "ANY": "any",
+}
+_SHARING = {"SHARED": pb.SHARED, "PRIVATE": pb.PRIVATE, "LOCKED": pb.LOCKED}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command and how to treat it.
+
+    Attributes:
+        expect: `SUCCESS`, `FAILURE` or `ANY`: which exit codes are not an error.
+    """
+
+    args: tuple[str, ...]
+    stdin: str | None = None
+    redirect_stdin: str = ""
+    redirect_stdout: str = ""
+    redirect_stderr: str = ""
+    expect: str = "SUCCESS"
+    privileged: bool = False
+
+
+class Mounts:
+    """The mounts of one exec, with the inputs and outputs numbered as they are added."""
+
+    def __init__(self, op: pb.Op) -> None:
+        self.op = op
+        self.inputs: list[Output] = []
+        self.outputs = 0
+
+    def input(self, value: Output | None) -> int:
+        if value is None:
+            return -1
+        if value not in self.inputs:
+            self.inputs.append(value)
+        return self.inputs.index(value)
+
+    def add(
+        self,
+        target: str,
+        source: Output | None,
+        *,
+        path: str = "/",
+        writable: bool = False,
+        **rest: Any,
+    ) -> int:
+        """Add a mount and answer the number of its output, -1 when it has none."""
+        number = -1
+        if writable:
+            number, self.outputs = self.outputs, self.outputs + 1
+        mount = self.op.exec.mounts.add(
+            input=self.input(source),
+            dest=target,
+            output=number,
+            readonly=not writable and "mountType" not in rest,
+            **rest,
+        )
+        if path != "/":
+            mount.selector = path
+        return number
+
+
+def name_of(args: Sequence[str]) -> str:
+    """How progress calls a command; long ones are cut."""
+    text = " ".join(args)
+    return f"exec {text}" if len(text) <= 200 else f"exec {text[:197]}…"
+
+
+def run(engine: Engine, container: ContainerState, command: Command) -> ContainerState:
+    """`container` after `command`."""
+    op = pb.Op()
+    platform = llb.platform_of(container.platform)
+    if platform is not None:
+        op.platform.CopyFrom(platform)
+    mounts = Mounts(op)
+    root = mounts.add("/", container.rootfs, writable=True)
+    mounts.add(SHIM, engine.shim, path="/shim")
+    out = mounts.add(OUT_MOUNT, _writable_folder(), writable=True)
+    host(mounts)
+    if command.stdin is not None:
+        mounts.add(STDIN, _text(command.stdin), path="/stdin")
+    secret_files = user_mounts(mounts, container)
+    if container.bindings:
+        hosts_file(engine, mounts, container)
+
+    specification = ExecSpec(
+        args=command.args,
+        stdin=STDIN if command.stdin is not None else command.redirect_stdin or None,
+        redirect_stdout=command.redirect_stdout or None,
+        redirect_stderr=command.redirect_stderr or None,
+        out=OUT,
+        expect=_EXPECT[command.expect],
+        secret_env=[name for name, _ in container.secrets],
+        secret_files=secret_files,
+        host=HOST_SETTINGS,
+    )
+    _meta(op, container, specification)
+    if command.privileged:
+        op.exec.security = pb.INSECURE
+
+    made = llb.vertex(op, mounts.inputs, name=name_of(command.args))
+    if container.bindings:
+        engine.services.bind(made, container.bindings)
+    return replace(
+        container,
+        rootfs=Output(made, root),
+        mounts=_after(container.mounts, made, first=out + 1),
+        last=ExecState(command.args, Output(made, out)),
+    )
+
+
+def _meta(op: pb.Op, container: ContainerState, specification: ExecSpec) -> None:
+    meta = op.exec.meta
+    meta.args.append(SHIM)
+    meta.cwd = container.workdir
+    meta.user = container.image.user
+    env = dict(container.image.env)
+    env.setdefault("PATH", DEFAULT_PATH)
+    meta.env.extend(f"{key}={value}" for key, value in env.items())
+    meta.env.append(f"{SPECIFICATION}={specification.to_json()}")
+    for name, secret in container.secrets:
+        op.exec.secretenv.add(ID=secret.identity, name=name)
+
+
+def host(mounts: Mounts) -> None:
+    # Optional and the same for everyone, so that cache keys do not depend on the machine.
+    for target, identity in ((HOST_SETTINGS, HOST_SETTINGS_ID), (HOST_CA, HOST_CA_ID)):
+        mounts.add(
+            target,
+            None,
+            mountType=pb.SECRET,
+            secretOpt=pb.SecretOpt(ID=identity, mode=0o444, optional=True),
+        )
+
+
+def hosts_file(engine: Engine, mounts: Mounts, container: ContainerState) -> None:
+    identity = engine.services.hosts_file(container.bindings)
+    mounts.add(
+        "/etc/hosts",
+        None,
+        mountType=pb.SECRET,
+        secretOpt=pb.SecretOpt(ID=HOSTS_FILE_ID + identity, mode=0o644),
+    )
+
+
+def user_mounts(mounts: Mounts, container: ContainerState) -> list[str]:
+    secret_files: list[str] = []
+    for mount in container.mounts:
+        match mount.kind:
+            case MountKind.DIRECTORY | MountKind.FILE:
+                mounts.add(
+                    mount.target, mount.output, path=mount.path, writable=not mount.read_only
+                )
+            case MountKind.CACHE:
+                assert mount.cache is not None
+                mounts.add(
+                    mount.target,
+                    mount.output,
+                    path=mount.path,
+                    mountType=pb.CACHE,
+                    cacheOpt=pb.CacheOpt(ID=mount.cache.key, sharing=_SHARING[mount.sharing]),
+                )
+            case MountKind.TEMPORARY:
+                mounts.add(
+                    mount.target,
+                    None,
+                    mountType=pb.TMPFS,
+                    TmpfsOpt=pb.TmpfsOpt(size=mount.size),
+                )
+            case MountKind.SECRET:
+                assert mount.secret is not None
+                secret_files.append(mount.target)
+                user, group = _numbers(mount.owner)
+                option = pb.SecretOpt(ID=mount.secret.identity, uid=user, gid=group)
+                option.mode = 0o400 if mount.mode is None else mount.mode
+                mounts.add(mount.target, None, mountType=pb.SECRET, secretOpt=option)
+            case MountKind.SOCKET:
+                assert mount.socket is not None
+                user, group = _numbers(mount.owner)
+                option_ssh = pb.SSHOpt(ID=mount.socket.address, uid=user, gid=group, mode=0o600)
+                mounts.add(mount.target, None, mountType=pb.SSH, SSHOpt=option_ssh)
+    return secret_files
+
+
+def _numbers(owner: str) -> tuple[int, int]:
+    """`1000:1000` as numbers; names were resolved when the mount was made."""
+    if not owner:
+        return 0, 0
+    user, _, group = owner.partition(":")
+    return int(user), int(group or user)
+
+
+def _after(mounts: tuple[Mount, ...], made: llb.Vertex, *, first: int) -> tuple[Mount, ...]:
+    """The mounts with what the command may have written into them."""
+    result: list[Mount] = []
+    number = first
+    for mount in mounts:
+        writable = mount.kind in (MountKind.DIRECTORY, MountKind.FILE) and not mount.read_only
+        if writable:
+            result.append(replace(mount, output=Output(made, number)))
+            number += 1
+        else:
+            result.append(mount)
+    return tuple(result)
+
+
+def _writable_folder() -> Output:
+    return FileActions(None).mkdir(OUT_IN_RESULT, mode=0o777).done(name="")
+
+
+def _text(content: str) -> Output:
+    return FileActions(None).mkfile("/stdin", content.encode(), mode=0o444).done()
+
+
+def wrap(
+    engine: Engine, root: Output, secrets: Mapping[str, str], sockets: Sequence[str]
+) -> Output:
+    """A frontend's graph with every command under the shim, so that the host's certificates and
+    proxies reach a Dockerfile's `RUN` too, without being in a layer or cache key.
+
+    A Dockerfile is hostile input: it gets the secrets and sockets that it was given, and no other.
+
+    Args:
+        secrets: identity by the name that the Dockerfile uses.
+        sockets: the addresses of the SSH agents that it may use; the first is the default.
+    """
+    new: dict[str, llb.Vertex] = {}
+    for vertex in llb.walk([root]):
+        op = pb.Op.FromString(vertex.op)
+        inputs = [Output(new[i.vertex.digest], i.index) for i in vertex.inputs]
+        if op.WhichOneof("op") == "exec" and not _is_ours(op):
+            mounts = Mounts(op)
+            mounts.inputs = inputs
+            mounts.add(SHIM, engine.shim, path="/shim")
+            host(mounts)
+            _only_given(op, secrets, sockets)
+            specification = ExecSpec(
+                args=list(op.exec.meta.args),
+                host=HOST_SETTINGS,
+                secret_env=[variable.name for variable in op.exec.secretenv],
+                secret_files=[
+                    m.dest
+                    for m in op.exec.mounts
+                    if m.mountType == pb.SECRET and m.dest not in _OURS
+                ],
+            )
+            op.exec.meta.env.append(f"{SPECIFICATION}={specification.to_json()}")
+            del op.exec.meta.args[:]
+            op.exec.meta.args.append(SHIM)
+            inputs = mounts.inputs
+        del op.inputs[:]
+        new[vertex.digest] = llb.vertex(
+            op, inputs, name=vertex.name, ignore_cache=vertex.ignore_cache
+        )
+    return Output(new[root.vertex.digest], root.index)
+
+
+_OURS = (SHIM, HOST_SETTINGS, HOST_CA)
+
+
+def _only_given(op: pb.Op, secrets: Mapping[str, str], sockets: Sequence[str]) -> None:
+    for mount in op.exec.mounts:
+        if mount.dest in _OURS:
+            continue
+        if mount.mountType == pb.SECRET:
+            mount.secretOpt.ID = secrets.get(mount.secretOpt.ID, NOT_GIVEN)
+        if mount.mountType == pb.SSH:
+            mount.SSHOpt.ID = sockets[0] if sockets else NOT_GIVEN
+    for variable in op.exec.secretenv:
+        variable.ID = secrets.get(variable.ID, NOT_GIVEN)
+
+
+def _is_ours(op: pb.Op) -> bool:
+    return list(op.exec.meta.args) == [SHIM]

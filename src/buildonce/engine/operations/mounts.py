@@ -1,0 +1,167 @@
+"""What is laid over a container's paths while its commands run, and is no part of its image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from buildonce.engine.engine import Engine
+from buildonce.engine.errors import QueryFailed
+from buildonce.engine.llb import FileActions
+from buildonce.engine.operations import operation
+from buildonce.engine.paths import at_root, owner_of, resolve
+from buildonce.engine.states import (
+    CacheState,
+    ContainerState,
+    DirectoryState,
+    FileState,
+    Mount,
+    MountKind,
+    SecretState,
+    SocketState,
+)
+
+
+def mounted(container: ContainerState, mount: Mount) -> ContainerState:
+    """`container` with `mount`, instead of one that was at the same path."""
+    kept = tuple(m for m in container.mounts if m.target != mount.target)
+    return replace(container, mounts=(*kept, mount))
+
+
+@operation("Container.mounts")
+async def mounts(engine: Engine, self: ContainerState) -> list[str]:
+    return [mount.target for mount in self.mounts]
+
+
+@operation("Container.withMountedDirectory")
+def with_mounted_directory(
+    engine: Engine,
+    self: ContainerState,
+    path: str,
+    source: DirectoryState,
+    owner: str = "",
+    read_only: bool = False,
+    expand: bool = False,
+) -> ContainerState:
+    output, inside = source.output, source.path
+    if owner:
+        owned = owner_of(owner, self.rootfs)
+        actions = FileActions(None)
+        if output is None:
+            actions = actions.mkdir("/mounted", owner=owned)
+        else:
+            # The directory itself changes hands too, so it is copied as a whole.
+            actions = actions.mkdir("/mounted", owner=owned).copy(
+                output, inside, "/mounted", contents=True, owner=owned
+            )
+        output, inside = actions.done(platform=self.platform), "/mounted"
+    target = resolve(self, path, expand)
+    return mounted(self, Mount(target, MountKind.DIRECTORY, output, inside, read_only=read_only))
+
+
+@operation("Container.withMountedFile")
+def with_mounted_file(
+    engine: Engine,
+    self: ContainerState,
+    path: str,
+    source: FileState,
+    owner: str = "",
+    expand: bool = False,
+) -> ContainerState:
+    output, inside = source.output, source.path
+    if owner:
+        actions = FileActions(None).copy(
+            output, inside, f"/{source.name}", owner=owner_of(owner, self.rootfs)
+        )
+        output, inside = actions.done(platform=self.platform), f"/{source.name}"
+    return mounted(self, Mount(resolve(self, path, expand), MountKind.FILE, output, inside))
+
+
+@operation("Container.withMountedCache")
+async def with_mounted_cache(
+    engine: Engine,
+    self: ContainerState,
+    path: str,
+    cache: CacheState,
+    source: DirectoryState | None = None,
+    sharing: str = "SHARED",
+    owner: str = "",
+    expand: bool = False,
+) -> ContainerState:
+    source = source or cache.source
+    owner = owner or cache.owner
+    output = at_root(source) if source else None
+    if owner:
+        # An owner means a base whose root belongs to them; the volume is kept apart by it.
+        numbers = await engine.numeric_owner(self.rootfs, owner)
+        actions = FileActions(None).mkdir("/volume", owner=owner_of(numbers, None))
+        if output is not None:
+            actions = actions.copy(
+                output, "/", "/volume", contents=True, owner=owner_of(numbers, None)
+            )
+        base = actions.done(platform=self.platform)
+        key = f"{cache.key}:{numbers}"
+        mount = Mount(
+            resolve(self, path, expand),
+            MountKind.CACHE,
+            base,
+            "/volume",
+            cache=replace(cache, key=key),
+            sharing=sharing,
+        )
+        return mounted(self, mount)
+    target = resolve(self, path, expand)
+    chosen = sharing if sharing != "SHARED" else cache.sharing
+    return mounted(self, Mount(target, MountKind.CACHE, output, cache=cache, sharing=chosen))
+
+
+@operation("Container.withMountedTemp")
+def with_mounted_temp(
+    engine: Engine,
+    self: ContainerState,
+    path: str,
+    size: int | None = None,
+    expand: bool = False,
+) -> ContainerState:
+    if size is not None and size < 0:
+        raise QueryFailed(f"the size of a temporary mount cannot be {size} bytes")
+    target = resolve(self, path, expand)
+    return mounted(self, Mount(target, MountKind.TEMPORARY, size=size or 0))
+
+
+@operation("Container.withMountedSecret")
+async def with_mounted_secret(
+    engine: Engine,
+    self: ContainerState,
+    path: str,
+    source: SecretState,
+    owner: str = "",
+    mode: int | None = 0o400,
+    expand: bool = False,
+) -> ContainerState:
+    numbers = await engine.numeric_owner(self.rootfs, owner)
+    mount = Mount(
+        resolve(self, path, expand), MountKind.SECRET, secret=source, owner=numbers, mode=mode
+    )
+    return mounted(self, mount)
+
+
+@operation("Container.withUnixSocket")
+async def with_unix_socket(
+    engine: Engine,
+    self: ContainerState,
+    path: str,
+    source: SocketState,
+    owner: str = "",
+    expand: bool = False,
+) -> ContainerState:
+    numbers = await engine.numeric_owner(self.rootfs, owner)
+    target = resolve(self, path, expand)
+    return mounted(self, Mount(target, MountKind.SOCKET, socket=source, owner=numbers))
+
+
+@operation("Container.withoutMount", "Container.withoutUnixSocket")
+def without_mount(
+    engine: Engine, self: ContainerState, path: str, expand: bool = False
+) -> ContainerState:
+    target = resolve(self, path, expand)
+    return replace(self, mounts=tuple(m for m in self.mounts if m.target != target))

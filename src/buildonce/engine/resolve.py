@@ -1,0 +1,130 @@
+"""GraphQL over the operations: queries in, recipes and values out.
+
+A field that makes an object only notes down a recipe. Work begins at the leaves: a value, an `id`
+(which makes sure that what it names exists) or a `sync`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    ExecutionResult,
+    GraphQLInputObjectType,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLResolveInfo,
+    GraphQLSchema,
+    execute,
+    get_named_type,
+    specified_rules,
+    validate,
+)
+from graphql.validation import OverlappingFieldsCanBeMergedRule
+
+from buildonce.engine import operations
+from buildonce.engine.engine import Engine
+from buildonce.engine.errors import NotServed
+from buildonce.engine.recipe import Recipe
+
+ROOT = Recipe("Query", "", None, {})
+# That rule compares every two fields; a client's query is one long chain of single ones.
+_RULES = [rule for rule in specified_rules if rule is not OverlappingFieldsCanBeMergedRule]
+
+
+class Resolver:
+    """Answers queries of one session."""
+
+    def __init__(self, engine: Engine, schema: GraphQLSchema) -> None:
+        self._engine = engine
+        self._schema = schema
+
+    async def execute(
+        self,
+        document: DocumentNode,
+        variables: Mapping[str, Any] | None,
+        operation_name: str | None,
+        context: Any,
+    ) -> ExecutionResult:
+        """Run a parsed query; what is wrong with it is in the result's errors."""
+        mistakes = validate(self._schema, document, _RULES)
+        if mistakes:
+            return ExecutionResult(None, mistakes)
+        answer = execute(
+            self._schema,
+            document,
+            root_value=ROOT,
+            context_value=context,
+            variable_values=dict(variables or {}),
+            operation_name=operation_name,
+            field_resolver=self._resolve,
+            type_resolver=lambda value, info, kind: value.type,
+        )
+        return answer if isinstance(answer, ExecutionResult) else await answer
+
+    async def _resolve(self, source: Recipe, info: GraphQLResolveInfo[Any], **args: Any) -> Any:
+        engine = self._engine
+        parent_type, field = info.parent_type.name, info.field_name
+        if field == "id":
+            await engine.lower(source)
+            return engine.recipes.remember(source)
+        if parent_type == "Query" and (field == "node" or field.startswith("load")):
+            wanted = None if field == "node" else get_named_type(info.return_type).name
+            return engine.recipes.find(str(args["id"]), type=wanted)
+        coordinate = f"{parent_type}.{field}"
+        function = operations.find(coordinate)
+        if function is None:
+            raise NotServed(coordinate)
+        declared = info.parent_type.fields[field].args
+        values = {
+            name: self._value(value, declared[name].type)
+            for name, value in args.items()
+            if value is not None
+        }
+        returned = _unwrapped(info.return_type)
+        if isinstance(returned, GraphQLList):
+            return await self._list(source, info, function, values)
+        if coordinate == "Query.setSecret":
+            return await self._secret(values)
+        if isinstance(get_named_type(returned), GraphQLObjectType):
+            return Recipe(get_named_type(returned).name, field, source, values)
+        answer = await engine.call(function, source, values)
+        if field == "sync":
+            return engine.recipes.remember(source)
+        return answer
+
+    async def _secret(self, values: dict[str, Any]) -> Recipe:
+        # The value must not get into a recipe: a digest of it could be guessed at.
+        state = self._engine.secrets.put(values["name"], values["plaintext"])
+        recipe = Recipe("Secret", "setSecret", ROOT, {"identity": state.identity})
+        return self._engine.adopt(recipe, state)
+
+    async def _list(
+        self, source: Recipe, info: GraphQLResolveInfo[Any], function: Any, values: dict[str, Any]
+    ) -> list[Any]:
+        answer = await self._engine.call(function, source, values)
+        kind = get_named_type(info.return_type)
+        if not isinstance(kind, GraphQLObjectType):
+            return list(answer)
+        whole = Recipe(f"[{kind.name}]", info.field_name, source, values)
+        return [
+            self._engine.adopt(Recipe(kind.name, str(number), whole, {}), item)
+            for number, item in enumerate(answer)
+        ]
+
+    def _value(self, value: Any, kind: Any) -> Any:
+        """An argument with the IDs in it replaced by the recipes they stand for."""
+        kind = _unwrapped(kind)
+        if isinstance(kind, GraphQLList):
+            items = value if isinstance(value, list) else [value]
+            return [self._value(item, kind.of_type) for item in items]
+        if isinstance(kind, GraphQLInputObjectType):
+            return dict(value)
+        return self._engine.recipes.find(str(value)) if kind.name == "ID" else value
+
+
+def _unwrapped(kind: Any) -> Any:
+    return kind.of_type if isinstance(kind, GraphQLNonNull) else kind

@@ -1,0 +1,279 @@
+"""What a service is while it runs: a container of the daemon, or a tunnel on the host."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.abc import ByteStream, SocketStream
+
+from buildonce.engine import lowering
+from buildonce.engine.buildkit import Container, ExecSpec, Process, Relay
+from buildonce.engine.buildkit.container import STDERR
+from buildonce.engine.buildkit.proto import ops_pb2 as pb
+from buildonce.engine.errors import ExecFailed, QueryFailed
+from buildonce.engine.llb import Output
+from buildonce.engine.states import DEFAULT_PATH, MountKind, ServiceState
+
+if TYPE_CHECKING:
+    from buildonce.engine.engine import Engine
+
+START_TIMEOUT = 120.0  # seconds until a service that exposes ports must listen
+STOP_TIMEOUT = 10.0  # seconds a service has between SIGTERM and SIGKILL; as Dagger and Docker
+
+
+class Running:
+    """A service that has started.
+
+    Attributes:
+        address: the IP address that its ports are reached at, by commands.
+        ports: the numbers of the ports that it listens on.
+    """
+
+    def __init__(self, address: str, ports: Sequence[int], stack: AsyncExitStack) -> None:
+        self.address = address
+        self.ports = tuple(ports)
+        self.container: Container | None = None
+        self.process: Process | None = None
+        self._stack = stack
+        self._over = asyncio.Event()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended, by itself or because it was stopped."""
+        return self._over.is_set()
+
+    def mark_ended(self) -> None:
+        """Note that its process is gone."""
+        self._over.set()
+
+    async def wait(self) -> None:
+        """Until it has ended."""
+        await self._over.wait()
+
+    async def stop(self, *, kill: bool = False) -> None:
+        """End it: politely first, unless `kill`."""
+        if self.process is not None and not self.ended:
+            await self.process.signal("KILL" if kill else "TERM")
+            try:
+                await asyncio.wait_for(self._over.wait(), STOP_TIMEOUT)
+            except TimeoutError:
+                await self.process.signal("KILL")
+        self._over.set()
+        await self._stack.aclose()
+
+
+async def run_service(
+    engine: Engine, service: ServiceState, stack: AsyncExitStack, log: deque[bytes]
+) -> Running:
+    """Start the container of a service and wait until its ports listen.
+
+    Raises:
+        ExecFailed: its command ended before they did.
+        QueryFailed: they did not within `START_TIMEOUT`.
+    """
+    mounts = await _mounts(engine, service)
+    container = await stack.enter_async_context(engine.build.container(mounts))
+    specification = _specification(service)
+    env, cwd, user = {"PATH": DEFAULT_PATH}, "/", ""
+    secret_env: dict[str, str] = {}
+    ports = [front for front, _, _ in service.forwards]
+    checked = ports
+    if service.container is not None:
+        image = service.container.image
+        env |= dict(image.env)
+        cwd, user = service.container.workdir, image.user
+        secret_env = {name: secret.identity for name, secret in service.container.secrets}
+        ports = [port.number for port in image.ports]
+        checked = [p.number for p in image.ports if p.health_check and p.protocol == "TCP"]
+    env[lowering.SPECIFICATION] = specification.to_json()
+    errors: deque[bytes] = deque(maxlen=log.maxlen)
+
+    def on_output(stream: int, data: bytes) -> None:
+        log.append(data)
+        if stream == STDERR:
+            errors.append(data)
+
+    process = await stack.enter_async_context(
+        container.start(
+            [lowering.SHIM],
+            env=env,
+            cwd=cwd,
+            user=user,
+            secret_env=secret_env,
+            privileged=service.privileged,
+            on_output=on_output,
+        )
+    )
+    running = Running("", ports, stack)
+    running.container, running.process = container, process
+    watcher = asyncio.create_task(_watch(process, running))
+    stack.callback(watcher.cancel)
+    running.address = await _address(engine, container)
+    if checked:
+        await _listening(container, service, checked, running, log, errors)
+    return running
+
+
+async def _watch(process: Process, running: Running) -> None:
+    try:
+        await process.wait()
+    finally:
+        running.mark_ended()
+
+
+async def _listening(
+    container: Container,
+    service: ServiceState,
+    ports: Sequence[int],
+    running: Running,
+    log: deque[bytes],
+    errors: deque[bytes],
+) -> None:
+    """Until all `ports` listen, asked from inside: only there is the answer to be trusted."""
+    wanted = [f"{port}/tcp" for port in ports]
+    probe = container.start(
+        [lowering.SHIM, "wait", *wanted, "--timeout", f"{START_TIMEOUT:.0f}s"],
+        env={"PATH": DEFAULT_PATH},
+    )
+    async with probe as waiting:
+        ready = asyncio.create_task(waiting.wait())
+        over = asyncio.create_task(running.wait())
+        await asyncio.wait({ready, over}, return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        if ready.done() and ready.result() == 0:
+            return
+        ready.cancel()
+    shown = ", ".join(wanted)
+    if running.ended and running.process is not None:
+        code = await running.process.wait()
+        raise ExecFailed(
+            service.args,
+            code,
+            b"".join(log).decode(errors="replace"),
+            b"".join(errors).decode(errors="replace"),
+        )
+    raise QueryFailed(
+        f"the service {' '.join(service.args) or service.host} did not listen on {shown} within "
+        f"{START_TIMEOUT:.0f} s; its last output:\n" + b"".join(log).decode(errors="replace")
+    )
+
+
+async def _address(engine: Engine, container: Container) -> str:
+    """The IP address of the container's network namespace; loopback when it has the host's."""
+    if not engine.own_networks:
+        return "127.0.0.1"
+    probe = container.start([lowering.SHIM, "address"], env={"PATH": DEFAULT_PATH})
+    async with probe as process:
+        output, _ = await process.communicate()
+        await process.wait()
+    return output.decode().strip() or "127.0.0.1"
+
+
+def _specification(service: ServiceState) -> ExecSpec:
+    if service.container is None:
+        relays = [
+            Relay(f"0.0.0.0:{front}", f"{lowering.ROOT}/port-{back}")
+            for front, back, _ in service.forwards
+        ]
+        return ExecSpec(args=[lowering.SHIM, "relay"], relays=relays)
+    return ExecSpec(
+        args=service.args,
+        host=lowering.HOST_SETTINGS,
+        secret_env=[name for name, _ in service.container.secrets],
+    )
+
+
+async def _mounts(engine: Engine, service: ServiceState) -> list[pb.Mount]:
+    """The service's mounts, each file system solved and named by its reference."""
+
+    async def bind(
+        target: str, output: Output | None, path: str = "/", read_only: bool = False
+    ) -> pb.Mount:
+        mount = pb.Mount(dest=target, readonly=read_only, input=-1, output=-1)
+        mount.resultID = await engine.reference(output)
+        if path != "/":
+            mount.selector = path
+        return mount
+
+    container = service.container
+    mounts = [
+        await bind("/", container.rootfs if container else None),
+        await bind(lowering.SHIM, engine.shim, "/shim", read_only=True),
+    ]
+    if container is None:
+        for _, back, _ in service.forwards:
+            identity = f"tcp:{service.host}:{back}"
+            engine.services.sockets.add(identity)
+            option = pb.SSHOpt(ID=identity, mode=0o600)
+            target = f"{lowering.ROOT}/port-{back}"
+            mounts.append(pb.Mount(dest=target, input=-1, mountType=pb.SSH, SSHOpt=option))
+        return mounts
+    op = pb.Op()
+    numbered = lowering.Mounts(op)
+    lowering.host(numbered)
+    lowering.user_mounts(numbered, container)
+    if container.bindings:
+        lowering.hosts_file(engine, numbered, container)
+    laid = {m.target: m for m in container.mounts}
+    for mount in op.exec.mounts:
+        known = laid.get(mount.dest)
+        if known is not None and known.output is not None:
+            mount.resultID = await engine.reference(known.output)
+        if known is not None and known.kind is MountKind.DIRECTORY:
+            mount.readonly = known.read_only
+        mount.input = -1
+        mounts.append(mount)
+    return mounts
+
+
+async def run_tunnel(
+    engine: Engine, service: ServiceState, stack: AsyncExitStack, log: deque[bytes]
+) -> Running:
+    """Listen on loopback ports of the client's machine and lead them to a service."""
+    assert service.upstream is not None
+    upstream = await engine.services.start(service.upstream)
+    group = await stack.enter_async_context(anyio.create_task_group())
+    stack.callback(group.cancel_scope.cancel)
+    numbers: list[int] = []
+    for front, back, _ in service.forwards:
+        try:
+            listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=front)
+        except OSError as error:
+            raise QueryFailed(
+                f"cannot listen on 127.0.0.1:{front}: {error.strerror or error}; "
+                "choose another port, or let one be chosen with random"
+            ) from error
+        numbers.append(listener.extra(anyio.abc.SocketAttribute.local_port))  # noqa: S610 (no Django)
+
+        async def lead(near: SocketStream, port: int = back) -> None:
+            async with near, await dial(engine, upstream, port) as far:
+                await pump(near, far)
+
+        group.start_soon(listener.serve, lead)
+    return Running("127.0.0.1", numbers, stack)
+
+
+async def dial(engine: Engine, running: Running, port: int) -> ByteStream:
+    """A connection to a port of a running service."""
+    return await anyio.connect_tcp(running.address, port)
+
+
+async def pump(one: ByteStream, other: ByteStream) -> None:
+    """Carry bytes both ways until both ends have closed."""
+
+    async def carry(source: ByteStream, sink: ByteStream) -> None:
+        try:
+            async for data in source:
+                await sink.send(data)
+            await sink.send_eof()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            pass
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(carry, one, other)
+        group.start_soon(carry, other, one)

@@ -1,0 +1,251 @@
+"""Services: long-running commands that other commands reach by an alias.
+
+A service is started when a command that is bound to it really runs, and only then: the command's
+`/etc/hosts` is a secret mount, which BuildKit asks for at that moment. So a cached command starts
+nothing, and a service's address is in no cache key, while what it runs is (through the name of
+that secret). Services of equal recipes are one; each ends a while after its last user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from buildonce.engine import llb
+from buildonce.engine.errors import QueryFailed
+from buildonce.engine.llb import Output
+from buildonce.engine.running import Running, run_service, run_tunnel
+from buildonce.engine.states import Binding, ContainerState, Port, ServiceState
+
+if TYPE_CHECKING:
+    from buildonce.engine.engine import Engine
+
+LINGER = 10.0  # seconds a service stays after its last user: the next is often close behind
+LAST_LINES = 40
+
+_LOCALHOST = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
+
+@dataclass(eq=False)
+class _Use:
+    """A service of this session, and who needs it.
+
+    Attributes:
+        pinned: was started by name (`Service.start`), so it stays until it is stopped by name.
+    """
+
+    service: ServiceState
+    users: int = 0
+    pinned: bool = False
+    running: Running | None = None
+    ending: asyncio.Task[None] | None = None
+    log: deque[bytes] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
+
+
+class Services:
+    """The services of one session."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._uses: dict[str, _Use] = {}
+        self._hosts: dict[str, tuple[Binding, ...]] = {}
+        self._bound: dict[str, tuple[Binding, ...]] = {}
+        self.sockets: set[str] = set()
+
+    # -- what they are ----------------------------------------------------------------------
+
+    def of_container(
+        self, container: ContainerState, args: Sequence[str], *, privileged: bool = False
+    ) -> ServiceState:
+        """The service that runs `args` in `container`."""
+        text = json.dumps([_digest_of(container), list(args), privileged])
+        identity = hashlib.sha256(text.encode()).hexdigest()
+        return ServiceState(identity, container, tuple(args), privileged=privileged)
+
+    def to_host(self, host: str, forwards: Sequence[tuple[int, int, str]]) -> ServiceState:
+        """The service that leads to ports of the client's machine."""
+        listening = tuple((front or back, back, protocol) for front, back, protocol in forwards)
+        text = json.dumps(["host", host, listening])
+        identity = hashlib.sha256(text.encode()).hexdigest()
+        return ServiceState(identity, host=host, forwards=listening)
+
+    def from_host(
+        self, upstream: ServiceState, forwards: Sequence[tuple[int, int, str]], *, native: bool
+    ) -> ServiceState:
+        """The service that leads from ports of the client's machine to `upstream`."""
+        chosen = tuple(forwards)
+        if native:
+            chosen += tuple((p.number, p.number, "TCP") for p in ports_of(upstream))
+        elif not chosen:
+            chosen = tuple((0, p.number, "TCP") for p in ports_of(upstream))
+        if not chosen:
+            raise QueryFailed("no ports to forward: the service exposes none")
+        text = json.dumps(["tunnel", upstream.identity, chosen])
+        identity = hashlib.sha256(text.encode()).hexdigest()
+        return ServiceState(identity, forwards=chosen, upstream=upstream)
+
+    # -- for commands that are bound to them ------------------------------------------------
+
+    def hosts_file(self, bindings: Sequence[Binding]) -> str:
+        """The identity of a hosts file with these aliases; see `hosts_content`."""
+        text = json.dumps([[b.alias, b.service.identity] for b in bindings])
+        identity = hashlib.sha256(text.encode()).hexdigest()
+        self._hosts[identity] = tuple(bindings)
+        return identity
+
+    def bind(self, vertex: llb.Vertex, bindings: Sequence[Binding]) -> None:
+        """Note that running `vertex` needs the services of `bindings`."""
+        self._bound[vertex.digest] = tuple(bindings)
+
+    async def hosts_content(self, identity: str) -> bytes | None:
+        """Start what the hosts file `identity` names, and answer its text."""
+        bindings = self._hosts.get(identity)
+        if bindings is None:
+            return None
+        lines = [_LOCALHOST]
+        async with asyncio.TaskGroup() as group:
+            started = [group.create_task(self._started(self._use(b.service))) for b in bindings]
+        for binding, task in zip(bindings, started, strict=True):
+            names = [binding.alias]
+            if binding.service.hostname:
+                names.append(binding.service.hostname)
+            lines.append(f"{task.result().address}\t{' '.join(names)}\n")
+        return "".join(lines).encode()
+
+    @asynccontextmanager
+    async def in_use(self, output: Output) -> AsyncIterator[None]:
+        """Keep the services that `output` may need for as long as this is entered."""
+        if not self._bound:
+            yield
+            return
+        uses = [self._use(binding.service) for binding in self._bindings(output)]
+        for use in uses:
+            use.users += 1
+        try:
+            yield
+        finally:
+            for use in uses:
+                use.users -= 1
+                self._perhaps_end(use)
+
+    def _bindings(self, output: Output) -> list[Binding]:
+        found: dict[str, Binding] = {}
+        for vertex in llb.walk([output]):
+            for binding in self._bound.get(vertex.digest, ()):
+                found[binding.service.identity] = binding
+        return list(found.values())
+
+    async def last_words(self, output: Output) -> str:
+        """The last lines of the services that a failed `output` was bound to."""
+        words = ""
+        for binding in self._bindings(output) if self._bound else ():
+            use = self._uses.get(binding.service.identity)
+            if use and use.log:
+                text = b"".join(use.log).decode(errors="replace")
+                words += f"\n--- last output of the service {binding.alias!r} ---\n{text}"
+        return words
+
+    # -- by name ----------------------------------------------------------------------------
+
+    async def start(self, service: ServiceState) -> Running:
+        """Start a service and keep it until `stop` or the session's end."""
+        use = self._use(service)
+        running = await self._started(use)
+        use.pinned = True
+        return running
+
+    async def stop(self, service: ServiceState, *, kill: bool = False) -> None:
+        """End a service, whoever uses it."""
+        use = self._uses.get(service.identity)
+        if use is not None:
+            use.pinned = False
+            await self._end(use, kill=kill)
+
+    async def running(self, service: ServiceState) -> Running:
+        """The running service; started if it is not."""
+        return await self._started(self._use(service))
+
+    async def close(self) -> None:
+        """End them all."""
+        await asyncio.gather(
+            *(self._end(use) for use in list(self._uses.values())), return_exceptions=True
+        )
+
+    # -- life -------------------------------------------------------------------------------
+
+    def _use(self, service: ServiceState) -> _Use:
+        return self._uses.setdefault(service.identity, _Use(service))
+
+    async def _started(self, use: _Use) -> Running:
+        if use.ending is not None:
+            use.ending.cancel()
+            use.ending = None
+        if use.running is None or use.running.ended:
+            use.running = await self._engine.once(
+                ("service", use.service.identity), lambda: self._start(use)
+            )
+        return use.running
+
+    async def _start(self, use: _Use) -> Running:
+        stack = AsyncExitStack()
+        try:
+            begin = run_tunnel if use.service.upstream else run_service
+            return await begin(self._engine, use.service, stack, use.log)
+        except BaseException:
+            await stack.aclose()
+            raise
+
+    def _perhaps_end(self, use: _Use) -> None:
+        if use.users == 0 and not use.pinned and use.running and use.ending is None:
+            use.ending = asyncio.create_task(self._end_later(use))
+
+    async def _end_later(self, use: _Use) -> None:
+        await asyncio.sleep(LINGER)
+        use.ending = None
+        if use.users == 0 and not use.pinned:
+            await self._end(use)
+
+    async def _end(self, use: _Use, *, kill: bool = False) -> None:
+        if use.ending is not None:
+            use.ending.cancel()
+            use.ending = None
+        running, use.running = use.running, None
+        if running is not None:
+            await running.stop(kill=kill)
+
+
+def ports_of(service: ServiceState) -> tuple[Port, ...]:
+    """The ports that a service listens on."""
+    if service.container is not None:
+        return service.container.image.ports
+    if service.upstream is not None:
+        return tuple(Port(front) for front, _, _ in service.forwards)
+    return tuple(Port(front) for front, _, _ in service.forwards)
+
+
+def _digest_of(container: ContainerState) -> str:
+    """What tells containers apart, as text; file systems by the digests of their graphs."""
+
+    def name(output: Output | None) -> str:
+        return f"{output.vertex.digest}:{output.index}" if output else ""
+
+    mounts = [
+        [m.target, m.kind.value, name(m.output), m.path, m.read_only, m.sharing, m.owner,
+         m.cache.key if m.cache else "", m.secret.identity if m.secret else "",
+         m.socket.address if m.socket else ""]
+        for m in container.mounts
+    ]  # fmt: skip
+    image = container.image
+    parts = [
+        name(container.rootfs), image.env, image.workdir, image.user, mounts,
+        [(p.number, p.protocol, p.health_check) for p in image.ports],
+        [(variable, secret.identity) for variable, secret in container.secrets],
+        [(b.alias, b.service.identity) for b in container.bindings],
+    ]  # fmt: skip
+    return json.dumps(parts)

@@ -1,0 +1,183 @@
+"""One session of the embedded engine, from the daemon to the last query.
+
+async with open_session(options, on_event=model.engine) as session:
+    result = await session.execute(document, None, None, context)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import anyio
+from anyio.abc import ByteStream
+from graphql import DocumentNode, ExecutionResult
+
+from buildonce.engine import daemons, lowering
+from buildonce.engine.buildkit import Client, Credentials
+from buildonce.engine.engine import Engine
+from buildonce.engine.errors import QueryFailed
+from buildonce.engine.events import OnEvent
+from buildonce.engine.options import EngineOptions
+from buildonce.engine.resolve import Resolver
+from buildonce.engine.schema import load
+from buildonce.engine.secrets import SecretStore
+from buildonce.engine.server import QueryContext
+from buildonce.engine.steps import Steps
+from buildonce.engine.uploads import Uploads
+from buildonce.errors import BuildonceError
+
+current: ContextVar[QueryContext | None] = ContextVar("current", default=None)
+
+# Settings of the client's machine that decide where packages come from; containers use the same.
+INDEX_VARIABLES = (
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_TRUSTED_HOST",
+    "UV_INDEX_URL",
+    "UV_DEFAULT_INDEX",
+    "NPM_CONFIG_REGISTRY",
+    "GOPROXY",
+    "GONOSUMDB",
+    "GOSUMDB",
+)
+# What common programs read to find certificate authorities other than their own.
+CA_VARIABLES = (
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "AWS_CA_BUNDLE",
+    "CARGO_HTTP_CAINFO",
+)
+
+
+class EngineSession:
+    """Answers one session's queries; made by `open_session`."""
+
+    def __init__(self, engine: Engine, resolver: Resolver) -> None:
+        self.engine = engine
+        self._resolver = resolver
+
+    async def execute(
+        self,
+        document: DocumentNode,
+        variables: dict[str, Any] | None,
+        operation_name: str | None,
+        context: QueryContext,
+    ) -> ExecutionResult:
+        """Answer a parsed query."""
+        current.set(context)
+        return await self._resolver.execute(document, variables, operation_name, context)
+
+
+@asynccontextmanager
+async def open_session(
+    options: EngineOptions, *, on_event: OnEvent
+) -> AsyncIterator[EngineSession]:
+    """Find or start the daemon and open a session on it.
+
+    Raises:
+        BuildonceError: there is no daemon and none could be started; says why.
+    """
+    async with AsyncExitStack() as stack:
+        daemon = await stack.enter_async_context(daemons.find_or_start(options))
+        client = await stack.enter_async_context(
+            Client.connect(daemon.address, tls=daemons.tls(options))
+        )
+        session = await stack.enter_async_context(client.session())
+        steps = Steps(on_event, lambda: getattr(current.get(), "parent_span", None))
+        build = await stack.enter_async_context(client.build(session, on_status=steps.update))
+        info = await client.info()
+        uploads = Uploads(client, options.cache / "digests", stack)
+        if options.shim is None:
+            raise BuildonceError(
+                "the engine's shim is missing", remedy="buildonce setup, then try again"
+            )
+        shim = await uploads.directory(options.shim.parent, include=["shim"], shown="shim")
+        engine = Engine(
+            client,
+            session,
+            build,
+            options,
+            platform=info.platforms[0] if info.platforms else "linux/amd64",
+            secrets=SecretStore(options.cache, options.workdir),
+            uploads=uploads,
+            shim=shim,
+            own_networks=daemon.own_networks,
+            steps=steps,
+        )
+        session.secrets = _Secrets(engine, options)
+        session.sockets = _Sockets(engine)
+        session.registry_auth = _Credentials(engine)
+        try:
+            yield EngineSession(engine, Resolver(engine, load()))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await engine.close()
+
+
+class _Secrets:
+    """What the daemon may ask for while a command starts."""
+
+    def __init__(self, engine: Engine, options: EngineOptions) -> None:
+        self._engine = engine
+        self._host = json.dumps({"env": dict(_host_variables(options))}).encode()
+        self._ca = options.ca.read_bytes() if options.ca else None
+
+    async def __call__(self, identity: str) -> bytes | None:
+        if identity == lowering.HOST_SETTINGS_ID:
+            return self._host
+        if identity == lowering.HOST_CA_ID:
+            return self._ca
+        if identity.startswith(lowering.HOSTS_FILE_ID):
+            return await self._engine.services.hosts_content(
+                identity.removeprefix(lowering.HOSTS_FILE_ID)
+            )
+        try:
+            return await self._engine.secrets.value(identity)
+        except QueryFailed:
+            return None
+
+
+def _host_variables(options: EngineOptions) -> Mapping[str, str]:
+    found = dict(options.proxies)
+    if options.ca is not None:
+        found.update(dict.fromkeys(CA_VARIABLES, lowering.HOST_CA))
+    return found
+
+
+class _Sockets:
+    """The sockets and ports of this machine that the program of this session has named."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def __call__(self, identity: str) -> ByteStream:
+        if identity not in self._engine.services.sockets:
+            raise KeyError(identity)
+        kind, _, rest = identity.partition(":")
+        if kind == "unix":
+            return await anyio.connect_unix(rest)
+        host, _, port = rest.rpartition(":")
+        return await anyio.connect_tcp(host, int(port))
+
+
+class _Credentials:
+    """The credentials that the program has given for registries."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def __call__(self, host: str) -> Credentials | None:
+        known = self._engine.credentials.get(host)
+        if known is None:
+            return None
+        username, secret = known
+        value = await self._engine.secrets.value(secret.identity)
+        return Credentials(username, value.decode())

@@ -1,0 +1,56 @@
+"""The daemon's progress as the session's events: which step ran, for whom, with what output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from buildonce.engine.buildkit import StatusUpdate
+from buildonce.engine.events import LogEvent, OnEvent, VertexEvent
+
+if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+_INTERNAL = ("copy ", "mkfile ", "mkdir ", "merge", "diff", "[internal]", "upload shim")
+
+
+class Steps:
+    """Turns the daemon's updates into events."""
+
+    def __init__(self, on_event: OnEvent, asker: Callable[[], str | None]) -> None:
+        self._on_event = on_event
+        self._asker = asker
+        self._spans: dict[str, str] = {}
+
+    def asked_for(self, digests: Iterable[str]) -> None:
+        """Note who asks for these vertices now; the first asker of a vertex owns it."""
+        span = self._asker()
+        if span is not None:
+            for digest in digests:
+                self._spans.setdefault(digest, span)
+
+    def update(self, status: StatusUpdate) -> None:
+        """Take one update of the daemon."""
+        for vertex in status.vertexes:
+            name = vertex.name
+            self._on_event(
+                VertexEvent(
+                    id=vertex.digest,
+                    parent_span=self._spans.get(vertex.digest),
+                    name=name,
+                    started=_seconds(vertex.started) if vertex.HasField("started") else None,
+                    completed=_seconds(vertex.completed) if vertex.HasField("completed") else None,
+                    cached=vertex.cached,
+                    error=vertex.error or None,
+                    internal=name.startswith(_INTERNAL)
+                    or not name.startswith(
+                        ("exec ", "pull ", "upload ", "RUN", "[", "git ", "http ", "export")
+                    ),
+                )
+            )
+        for log in status.logs:
+            self._on_event(LogEvent(log.vertex, log.stream, log.msg))
+
+
+def _seconds(stamp: Timestamp) -> float:
+    return float(stamp.seconds) + float(stamp.nanos) / 1e9

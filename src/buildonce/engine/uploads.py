@@ -1,0 +1,56 @@
+"""Directories of the client's machine, sent to the daemon when it lacks them.
+
+A directory is walked and digested first. The digest names the session that would serve it, and
+that name is part of BuildKit's cache key: the same content is a hit, in this session or a later
+one, and then nothing is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from buildonce.engine import llb
+from buildonce.engine.buildkit import Client, DirectorySource, walk
+from buildonce.engine.llb import Output
+
+NAME = "host"
+
+
+class Uploads:
+    """The directories that this session offers; open until it ends."""
+
+    def __init__(self, client: Client, cache: Path, stack: AsyncExitStack) -> None:
+        self._client = client
+        self._cache = cache
+        self._stack = stack
+        self._offered: dict[str, str] = {}
+
+    async def directory(
+        self,
+        root: Path,
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        gitignore: bool = False,
+        shown: str = "",
+    ) -> Output:
+        """`root` as a source of the graph, with what `include` and `exclude` leave of it."""
+        tree = await walk(
+            root,
+            include=list(include),
+            exclude=list(exclude),
+            gitignore=gitignore,
+            cache=self._cache,
+        )
+        session_id = "buildonce-" + tree.digest.removeprefix("sha256:")
+        if session_id not in self._offered:
+            session = await self._stack.enter_async_context(self._client.session(id=session_id))
+            session.directories = lambda _name: DirectorySource(tree)
+            self._offered[session_id] = str(root)
+        return llb.source(
+            f"local://{NAME}",
+            {"local.session": session_id, "local.sharedkeyhint": str(root)},
+            name=f"upload {shown or root}",
+        )
