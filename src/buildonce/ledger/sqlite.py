@@ -65,17 +65,24 @@ class SqliteStore:
         path: the file; with `read_only` false it and its folder are made when missing (0644, 0755).
         read_only: open without any right to write, as through a read-only mount.
         patience: seconds to wait for other processes before LedgerLocked.
+        clock: the time it is, UTC.
 
     Raises:
         LedgerMissing, LedgerLocked, LedgerCorrupt, LedgerError
     """
 
     def __init__(
-        self, path: Path, *, read_only: bool = False, patience: float | None = None
+        self,
+        path: Path,
+        *,
+        read_only: bool = False,
+        patience: float | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.path = path
         self.read_only = read_only
         self._patience = patience or (READ_PATIENCE if read_only else WRITE_PATIENCE)
+        self._clock = clock
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._ready = False
@@ -88,7 +95,7 @@ class SqliteStore:
         def write(connection: sqlite3.Connection) -> Event:
             with _transaction(connection):
                 # Read the clock while holding the write lock: ids and times then grow together.
-                at = datetime.now(UTC)
+                at = self._clock()
                 row = connection.execute(
                     "INSERT INTO events (at, run, kind, data) VALUES (?, ?, ?, ?) RETURNING id",
                     (at.isoformat(timespec="microseconds"), run, kind, text),
