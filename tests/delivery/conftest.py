@@ -4,7 +4,7 @@ import hashlib
 import shutil
 import socket
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -47,7 +47,10 @@ def environment() -> EnvironmentConfig:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     return EnvironmentConfig(
-        name="staging", port=port, configuration={"GREETING": "hello"}, health_timeout="5s"
+        name="staging",
+        port=port,
+        configuration={"GREETING": "hello"},
+        health_timeout=timedelta(seconds=5),
     )
 
 

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 import anyio
 
+from buildonce import places
 from buildonce.delivery.errors import TargetFailed, WrongDigest
 from buildonce.release import Image
 
@@ -45,7 +46,9 @@ class ContainerRuntime:
     @property
     def name(self) -> str:
         """ "podman" or "docker", by the command's name."""
-        return "podman" if "podman" in Path(self.command[0]).name else "docker"
+        # "docker" is podman on some machines.
+        found = shutil.which(self.command[0]) or self.command[0]
+        return "podman" if "podman" in Path(found).resolve().name else "docker"
 
 
 @dataclass(frozen=True)
@@ -272,23 +275,32 @@ class RuntimeContainers:
 
 
 async def detect_runtime() -> ContainerRuntime:
-    """The first of podman and docker that answers, called as it is.
+    """The first of docker and podman that answers.
 
-    `buildonce.toolchain` knows more (what a restricted machine needs); callers that may import it
-    pass its finding instead.
+    podman is given the `containers.conf` in the user's cache, which the set-up writes on machines
+    where podman needs one, unless the user has set CONTAINERS_CONF.
 
     Raises:
         TargetFailed: neither works.
     """
     reasons: list[str] = []
-    for name in ("podman", "docker"):
+    for name in ("docker", "podman"):
         path = shutil.which(name)
         if path is None:
             reasons.append(f"{name} is not installed")
             continue
-        done = await anyio.run_process([path, "info"], check=False, stdout=PIPE, stderr=PIPE)
+        name = Path(path).resolve().name  # "docker" is podman on some machines
+        configuration = places.cache() / "containers.conf"
+        env: dict[str, str] = {}
+        if name == "podman" and "CONTAINERS_CONF" not in os.environ and configuration.exists():
+            env["CONTAINERS_CONF"] = str(configuration)
+        # `docker info` needs no daemon to end with 0 in some versions; `version` does.
+        asks = "info" if name == "podman" else "version"
+        done = await anyio.run_process(
+            [path, asks], check=False, stdout=PIPE, stderr=PIPE, env={**os.environ, **env}
+        )
         if done.returncode == 0:
-            return ContainerRuntime((path,))
+            return ContainerRuntime((path,), env)
         complaint = done.stderr.decode(errors="replace").strip().splitlines()
         reasons.append(f"{name}: {complaint[-1] if complaint else 'gave no reason'}")
     raise TargetFailed(

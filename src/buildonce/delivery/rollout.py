@@ -98,7 +98,7 @@ async def deploy(
     if not traffic or traffic[-1].percent != 100:
         raise ValueError("the last step of traffic must be of 100 percent")
     if target is None:
-        target = await open_target(environment, project=project)
+        target = await open_target(environment, project=project, ledger=ledger.path)
     if environment.approval and reason == "deploy":
         await wait_for_approval(release, environment, ledger=ledger, say=progress)
     folder = environment_folder(project, environment.name, home=home)
@@ -224,7 +224,7 @@ class _Rollout:
             self.say(f"{self.release.version} runs already, but: {describe(error)}")
             return False
         self.say(f"{self.release.version} ({self.release.image.short}) is there already")
-        await self._record("unchanged", state="done")
+        await self._record("unchanged", state="done", rollout=current.rollout)
         await self._finished("succeeded", self.release.image.digest, None)
         return True
 

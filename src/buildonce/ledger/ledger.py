@@ -72,6 +72,12 @@ class Ledger:
         """
         return cls(SqliteStore(Path(path), read_only=read_only, patience=patience))
 
+    @property
+    def path(self) -> Path | None:
+        """The file it is kept in; None for a store that has none."""
+        found: Path | None = getattr(self._store, "path", None)
+        return found
+
     def close(self) -> None:
         """Close the file; may be called twice."""
         self._store.close()
