@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
@@ -71,12 +72,12 @@ class ProjectConfig(_Table):
 class StageConfig(_Table):
     """How long a stage may take. It is ended at `budget`; past `warn` it is only said."""
 
-    budget: Duration
+    budget: Duration | None = None
     warn: Duration | None = None
 
     @model_validator(mode="after")
     def _warning_comes_first(self) -> Self:
-        if self.warn is not None and self.warn >= self.budget:
+        if self.warn and self.budget and self.warn >= self.budget:
             raise ValueError("`warn` must be shorter than `budget`")
         return self
 
@@ -120,6 +121,8 @@ class Config(_Table):
     # Not of the file: their aliases cannot be keys that somebody means to write.
     path: Annotated[Path, Field(alias="<path>", exclude=True)]
     profile: Annotated[str | None, Field(alias="<profile>", exclude=True)] = None
+    _lines: Lines = PrivateAttr(default_factory=lambda: Lines({}))
+    _origin: KeyPath = PrivateAttr(default=())
 
     @classmethod
     def load(cls, path: str | Path, *, profile: str | None = None) -> Config:
@@ -164,11 +167,18 @@ class Config(_Table):
         for name, table in _tables(data.get("environments")):
             table.setdefault("name", name)
         try:
-            return cls.model_validate({**data, "<path>": path, "<profile>": profile})
+            config = cls.model_validate({**data, "<path>": path, "<profile>": profile})
         except ValidationError as error:
             raise explain(
                 error.errors(include_url=False), path, lines, origin, cls.known_keys
             ) from None
+        config._lines, config._origin = lines, origin
+        return config
+
+    def where(self, *keys: str) -> str:
+        """ "file:line" of a key, for a message; the file alone when the key has no line."""
+        line = self._lines.line((*self._origin, *keys)) or self._lines.nearest(keys)
+        return f"{self.path}:{line}" if line else str(self.path)
 
     @model_validator(mode="after")
     def _environments_agree(self) -> Self:

@@ -17,7 +17,7 @@ A check returns a `Check`, also when it failed; it raises when it could not be m
 """
 
 from buildonce.stages.check import Check, Failure
-from buildonce.stages.deployed import Deployed, acceptance_tests, smoke_test
+from buildonce.stages.deployment import Deployment, acceptance_tests, smoke_test
 from buildonce.stages.environment import python_environment
 from buildonce.stages.image import build_image, publish
 from buildonce.stages.lint import format_and_lint
@@ -27,7 +27,7 @@ from buildonce.stages.unit_tests import unit_tests
 
 __all__ = [
     "Check",
-    "Deployed",
+    "Deployment",
     "Failure",
     "ToolBroken",
     "ToolRun",

@@ -52,19 +52,20 @@ def parse_junit(text: str) -> TestReport:
     if root.tag not in ("testsuites", "testsuite"):
         raise NotJUnit(f"not a JUnit report: its root is <{root.tag}>")
     passed = skipped = 0
-    failures: list[Failure] = []
+    failures: dict[str, Failure] = {}
     seconds = 0.0
     for case in root.iter("testcase"):
         seconds += _number(case.get("time"))
-        # A test that failed and whose teardown broke too has two children, and is one failure.
         problem = next((child for child in case if child.tag in ("failure", "error")), None)
         if problem is not None:
-            failures.append(_failure(case, problem))
+            # A test that failed and whose teardown broke too stands there twice.
+            failure = _failure(case, problem)
+            failures.setdefault(failure.id, failure)
         elif case.find("skipped") is not None:
             skipped += 1
         else:
             passed += 1
-    return TestReport(passed, skipped, tuple(failures), seconds)
+    return TestReport(passed, skipped, tuple(failures.values()), seconds)
 
 
 def _failure(case: Element, problem: Element) -> Failure:

@@ -1,6 +1,6 @@
 """Tests against what is deployed; containers reach it as a Dagger service.
 
-production = Deployed(dag.host().service(ports=[PortForward(backend=8103)]), 8103, "sha256:…")
+production = Deployment(dag.host().service(ports=[PortForward(backend=8103)]), 8103, "sha256:…")
 check = await smoke_test(production, python)
 """
 
@@ -39,7 +39,7 @@ sys.exit(1 if found else 0)
 
 
 @dataclass(frozen=True)
-class Deployed:
+class Deployment:
     """A running deployment, as containers reach it.
 
     Args:
@@ -54,7 +54,7 @@ class Deployed:
     identity: str
 
     @property
-    def url(self) -> str:
+    def base_url(self) -> str:
         """The address inside a container that `bind` returned."""
         return f"http://{_ALIAS}:{self.port}"
 
@@ -62,18 +62,18 @@ class Deployed:
         """The container with a way to the deployment, and its address in BASE_URL."""
         return (
             container.with_service_binding(_ALIAS, self.service)
-            .with_env_variable("BASE_URL", self.url)
-            .with_env_variable("DEPLOYED", self.identity)
+            .with_env_variable("BASE_URL", self.base_url)
+            .with_env_variable("DEPLOYMENT", self.identity)
         )
 
 
 async def smoke_test(
-    deployed: Deployed, python: dagger.Container, *, paths: Sequence[str] = ("/healthz",)
+    deployment: Deployment, python: dagger.Container, *, paths: Sequence[str] = ("/healthz",)
 ) -> Check:
     """Ask each path once; anything but a success is a failure.
 
     Args:
-        deployed: what to ask.
+        deployment: what to ask.
         python: a container with Python.
         paths: what to ask for.
 
@@ -86,8 +86,8 @@ async def smoke_test(
     Example:
         check = await smoke_test(staging, python, paths=["/healthz", "/"])
     """
-    urls = [f"{deployed.url}{path}" for path in paths]
-    run = await run_tool(deployed.bind(python), ["python3", "-c", _PROBE, *urls])
+    urls = [f"{deployment.base_url}{path}" for path in paths]
+    run = await run_tool(deployment.bind(python), ["python3", "-c", _PROBE, *urls])
     try:
         found = json.loads(run.stdout)
     except ValueError:
@@ -97,7 +97,7 @@ async def smoke_test(
         passed=not found,
         summary=f"{len(urls) - len(found)} of {len(urls)} paths answer",
         failures=tuple(
-            Failure(url.removeprefix(deployed.url), f"{deployed.identity[:19]} {cause}")
+            Failure(url.removeprefix(deployment.base_url), f"{deployment.identity[:19]} {cause}")
             for url, cause in found
         ),
         ran_at=run.ran_at,
@@ -105,7 +105,7 @@ async def smoke_test(
 
 
 async def acceptance_tests(
-    deployed: Deployed,
+    deployment: Deployment,
     source: dagger.Directory,
     python: dagger.Container,
     *,
@@ -115,7 +115,7 @@ async def acceptance_tests(
     """Run the tests that look at the deployment as its users do; they find it in BASE_URL.
 
     Args:
-        deployed: what they test.
+        deployment: what they test.
         source: the project; only `paths` and pytest's configuration are looked at.
         python: a container with pytest and what the tests import.
         paths: the tests, relative to the source.
@@ -131,7 +131,7 @@ async def acceptance_tests(
         check = await acceptance_tests(staging, source, tools, paths=["tests/acceptance"])
     """
     tests = source.filter(include=[*paths, *_CONFIGURATION])
-    pytest = await run_pytest(deployed.bind(in_project(python, tests)), paths, options)
+    pytest = await run_pytest(deployment.bind(in_project(python, tests)), paths, options)
     return Check(
         name="acceptance_tests",
         passed=not pytest.tests.failures,

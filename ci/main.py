@@ -1,0 +1,58 @@
+"""This project's pipeline: one image is built, once, and the same digest goes to production.
+
+    buildonce run python ci/main.py      (or, with Docker: dagger run python ci/main.py)
+
+    commit       format and lint ─┐
+                 type check ──────┤
+                 unit tests ──────┼─▶ release: pushed once, from here on a digest
+                 build the image ─┘
+    acceptance   deploy to staging ──┬─▶ smoke test
+                                     └─▶ acceptance tests
+    production   deploy to production, by the same code
+
+Every deployment ends with the environment's smoke path; a failure puts back what ran before.
+"""
+
+from __future__ import annotations
+
+import anyio
+
+from buildonce.pipeline import Pipeline
+from buildonce.stages import (
+    acceptance_tests,
+    build_image,
+    format_and_lint,
+    python_environment,
+    smoke_test,
+    type_check,
+    unit_tests,
+)
+
+
+async def main() -> None:
+    async with Pipeline.from_config("ci/pipeline.toml") as pipeline:
+        source = pipeline.source()
+        python = pipeline.image("python")
+        tools = python_environment(python, source.file("requirements/dev.txt"))
+        base = {"PYTHON_IMAGE": pipeline.config.image("python")}
+
+        async with pipeline.stage("commit"):
+            async with pipeline.parallel() as checks:
+                checks.start(format_and_lint, source, tools)
+                checks.start(type_check, source, tools)
+                checks.start(unit_tests, source, tools)
+                image = checks.start(build_image, source, build_args=base)
+            release = await pipeline.release(image)
+
+        async with pipeline.stage("acceptance"):
+            staging = await pipeline.deploy(release, to="staging")
+            async with pipeline.parallel() as checks:
+                checks.start(smoke_test, staging, python)
+                checks.start(acceptance_tests, staging, source, tools)
+
+        async with pipeline.stage("production"):
+            await pipeline.deploy(release, to="production")
+
+
+if __name__ == "__main__":
+    anyio.run(main)

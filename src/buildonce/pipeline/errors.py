@@ -1,0 +1,101 @@
+"""How a run ends badly, and saying so in a few lines instead of a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import dagger
+
+from buildonce.errors import BuildonceError, ExitCode
+from buildonce.report import CheckRecord, Problem, Result
+
+_SHOWN_LINES = 12
+
+
+class CheckFailed(BuildonceError):
+    """The gate is shut: checks failed, so nothing after them happens.
+
+    Args:
+        checks: those that failed, and those that could not be made.
+    """
+
+    exit_code = ExitCode.CHECK_FAILED
+
+    def __init__(self, checks: Sequence[CheckRecord]) -> None:
+        self.checks = tuple(checks)
+        named = ", ".join(f"{check.name} ({check.result})" for check in checks)
+        super().__init__(f"the gate is shut: {named}")
+
+
+class CheckBroken(CheckFailed):
+    """No check failed, but one could not be made: what it would have said is not known."""
+
+    exit_code = ExitCode.TOOL_FAILED
+
+
+class StageTimedOut(BuildonceError):
+    """A stage took longer than its budget."""
+
+    exit_code = ExitCode.CHECK_FAILED
+
+
+def gate_error(checks: Sequence[CheckRecord]) -> CheckFailed:
+    """The error for these failing checks. One that did fail outweighs all that broke."""
+    failed = any(check.result == Result.FAILED for check in checks)
+    return CheckFailed(checks) if failed else CheckBroken(checks)
+
+
+def explain(error: BaseException) -> tuple[Problem, ExitCode, bool]:
+    """What to tell about an error, the exit code, and whether its traceback is worth keeping."""
+    error = weightiest(error)
+    if isinstance(error, BuildonceError):
+        return Problem(error.message, error.remedy), error.exit_code, False
+    if isinstance(error, dagger.ExecError):
+        said = (error.stderr.strip() or error.stdout.strip() or "it said nothing").splitlines()
+        command = " ".join(error.command)
+        message = f"`{_short(command)}` failed in a container with exit code {error.exit_code}:\n"
+        message += "\n".join(f"    {line}" for line in said[-_SHOWN_LINES:])
+        return Problem(message), ExitCode.CHECK_FAILED, True
+    if isinstance(error, dagger.QueryError):
+        lines = str(error).strip().splitlines() or ["no message"]
+        shown = lines if len(lines) <= _SHOWN_LINES else [*lines[:3], "…", *lines[-3:]]
+        return (
+            Problem("the engine could not do it: " + "\n".join(shown)),
+            ExitCode.TOOL_FAILED,
+            True,
+        )
+    if isinstance(error, dagger.DaggerError):
+        return (
+            Problem(
+                f"the engine cannot be reached: {error}",
+                "buildonce run python ci/main.py (or: dagger run python ci/main.py)",
+            ),
+            ExitCode.TOOL_FAILED,
+            True,
+        )
+    cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return Problem(f"unexpected error: {cause}"), ExitCode.TOOL_FAILED, True
+
+
+def weightiest(error: BaseException) -> BaseException:
+    """The error of a group that says most: a rollback before a failed check before a breakage."""
+    order = [ExitCode.ROLLED_BACK, ExitCode.POLICY_DENIED, ExitCode.CHECK_FAILED]
+
+    def rank(leaf: BaseException) -> int:
+        code = leaf.exit_code if isinstance(leaf, BuildonceError) else None
+        return order.index(code) if code in order else len(order) + (code is None)
+
+    return min(_leaves(error), key=rank)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _short(text: str, limit: int = 120) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

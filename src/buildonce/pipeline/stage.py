@@ -1,0 +1,81 @@
+"""A stage: a named part of the run with a time budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import anyio
+from opentelemetry import trace
+
+from buildonce.pipeline.errors import CheckFailed, StageTimedOut, explain
+from buildonce.pipeline.journal import Journal
+from buildonce.report import Result, StageRecord, duration
+
+_tracer = trace.get_tracer("buildonce")
+
+
+@asynccontextmanager
+async def run_stage(
+    name: str, journal: Journal, *, budget: timedelta | None, warn: timedelta | None
+) -> AsyncIterator[StageRecord]:
+    """Run the body as a stage: recorded, traced, and ended when its budget is spent.
+
+    Args:
+        name: of the stage.
+        journal: where it is told.
+        budget: how long it may take; None for ever.
+        warn: when it is said that it is slow; None for never.
+
+    Raises:
+        StageTimedOut: the budget was spent, and the body ended for it.
+    """
+    stage = StageRecord(name)
+    started = time.monotonic()
+    await journal.stage_started(stage)
+    attributes = {"cicd.pipeline.task.name": name}
+    # Not as an exception event of the span: the gate's message is the summary, not a breakage.
+    with _tracer.start_as_current_span(
+        name, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as span:
+        result, summary = Result.CANCELLED, "cancelled"
+        scope = anyio.move_on_after(budget.total_seconds() if budget else None)
+        try:
+            with scope:
+                yield stage
+            if scope.cancelled_caught:
+                raise _timed_out(stage, budget)
+            result, summary = Result.PASSED, "passed"
+        except Exception as error:
+            result = Result.FAILED if isinstance(error, CheckFailed) else Result.BROKEN
+            summary = explain(error)[0].message.splitlines()[0]
+            raise
+        finally:
+            # A body that had to put things back may end with an error of its own after the time.
+            if scope.cancel_called:
+                result = Result.TIMED_OUT
+            stage.result, stage.seconds = result, time.monotonic() - started
+            if warn and stage.seconds > warn.total_seconds():
+                wanted = duration(warn.total_seconds())
+                stage.late = f"slower than its warning of {wanted}"
+                journal.progress.say(f"{name} took {duration(stage.seconds)}: {stage.late}")
+            if result != Result.PASSED:
+                span.set_status(trace.StatusCode.ERROR, summary)
+            await journal.stage_finished(stage, summary)
+
+
+def _timed_out(stage: StageRecord, budget: timedelta | None) -> StageTimedOut:
+    allowed = duration(budget.total_seconds()) if budget else "?"
+    unfinished = [c for c in stage.checks if c.result in (None, Result.CANCELLED)]
+    for check in unfinished:
+        check.result, check.summary = Result.TIMED_OUT, "ended by the stage's budget"
+    names = ", ".join(check.name for check in unfinished)
+    doing = f" while {names} ran" if names else ""
+    slowest = max(stage.checks, key=lambda check: check.seconds, default=None)
+    hint = f" (the slowest was {slowest.name}, {duration(slowest.seconds)})" if slowest else ""
+    return StageTimedOut(
+        f"the stage {stage.name} was ended after its budget of {allowed}{doing}{hint}",
+        remedy=f"make it faster, or raise `budget` under [stages.{stage.name}]",
+    )

@@ -1,0 +1,156 @@
+"""What a run says on the terminal: a line when something ends, and a summary as its last screen."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TextIO
+
+from buildonce.errors import ExitCode
+from buildonce.report.record import CheckRecord, Result, RunRecord, StageRecord
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+_SHOWN_FAILURES = 20
+
+_COLOURS = {
+    Result.PASSED: "green",
+    Result.FAILED: "red",
+    Result.BROKEN: "magenta",
+    Result.CANCELLED: "yellow",
+    Result.TIMED_OUT: "red",
+}
+
+_MEANING = {
+    ExitCode.PASSED: "passed",
+    ExitCode.CHECK_FAILED: "a check failed",
+    ExitCode.USAGE: "it was called wrongly",
+    ExitCode.ROLLED_BACK: "a deployment failed and was rolled back",
+    ExitCode.POLICY_DENIED: "a policy denied it",
+    ExitCode.INCONCLUSIVE: "inconclusive",
+    ExitCode.TOOL_FAILED: "the pipeline itself failed, the checks say nothing",
+    ExitCode.INTERRUPTED: "interrupted",
+}
+
+
+class Progress:
+    """One line for each thing that begins or ends.
+
+    Args:
+        stream: where to; standard error, so that standard output has the summary alone.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        print(text, file=self._stream, flush=True)
+
+    def stage(self, stage: StageRecord) -> None:
+        """A stage began."""
+        self.say(f"{stage.name}")
+
+    def check(self, check: CheckRecord) -> None:
+        """A check ended."""
+        result = check.result or "?"
+        cached = " (cached)" if check.cached else ""
+        self.say(f"  {check.name} {result} in {duration(check.seconds)}{cached}: {check.summary}")
+
+
+def summarize(record: RunRecord, stream: TextIO | None = None) -> None:
+    """Write the last screen: stages and checks, release, URLs, files, what failed, the verdict."""
+    # Here and not above: a run that imports them at its start pays for it before its first line.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    stream = stream or sys.stdout
+    console = Console(file=stream, highlight=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("stage", "check", "result", "time", "", ""):
+        table.add_column(title, justify="right" if title == "time" else "left", no_wrap=True)
+    for stage in record.stages:
+        table.add_row(
+            Text(stage.name, "bold"), "", _ended(stage.result), duration(stage.seconds),
+            "cached" if stage.cached else "", stage.late or "",
+        )  # fmt: skip
+        for check in stage.checks:
+            table.add_row(
+                "", check.name, _ended(check.result), duration(check.seconds),
+                "cached" if check.cached else "", check.summary.splitlines()[0] if check.summary
+                else "",
+            )  # fmt: skip
+    console.print()
+    if record.stages:
+        # Wide enough for every row: a log that is cut at column 80 hides what failed.
+        width = max(console.width, 200)
+        console.print(table, width=width, no_wrap=True, crop=False)
+        console.print()
+    for name, value in _facts(record):
+        console.print(Text(f"{name:<12}", "bold"), Text(value), sep="", end="\n")
+    for note in record.notes:
+        console.print(Text(f"note: {note}", "yellow"))
+    _print_failures(record, console)
+    code = record.exit_code or ExitCode.PASSED
+    colour = "green" if code == ExitCode.PASSED else "red"
+    verdict = f"{_MEANING[code]} (exit code {int(code)}) in {duration(record.seconds)}"
+    console.print(Text(verdict, f"bold {colour}"))
+
+
+def duration(seconds: float) -> str:
+    """ "0.3 s", "2 min 5 s", "1 h 2 min"."""
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _ended(result: Result | None) -> Text:
+    from rich.text import Text
+
+    return Text(result or "running", _COLOURS[result] if result else "")
+
+
+def _facts(record: RunRecord) -> Iterator[tuple[str, str]]:
+    profile = f", profile {record.profile}" if record.profile else ""
+    yield "run", f"{record.run} of {record.pipeline}{profile}"
+    if record.release:
+        state = "" if record.release_changed else " (as before)"
+        yield "release", f"{record.release.version}, revision {record.release.revision}{state}"
+        yield "image", record.release.image.reference
+    else:
+        yield "source", f"{record.version}, revision {record.revision}"
+    for rollout in record.rollouts:
+        state = "deployed" if rollout.changed else "runs there already"
+        yield rollout.environment, f"{rollout.url}  {state}: {rollout.digest[:19]}"
+    if record.files:
+        yield "files", "  ".join(record.files)
+
+
+def _print_failures(record: RunRecord, console: Console) -> None:
+    """What went wrong, last of all: it is what somebody looks for."""
+    from rich.text import Text
+
+    # A container that several checks share and that cannot be made fails them all alike.
+    alike: dict[tuple[object, ...], list[CheckRecord]] = {}
+    for stage in record.stages:
+        for check in stage.failing:
+            alike.setdefault((check.failures, check.remedy, check.result), []).append(check)
+    for checks in alike.values():
+        names = ", ".join(check.name for check in checks)
+        console.print(Text(f"\n{names} {checks[0].result}: {checks[0].summary}", "bold red"))
+        for failure in checks[0].failures[:_SHOWN_FAILURES]:
+            console.print(Text(f"  {failure}"))
+        if (more := len(checks[0].failures) - _SHOWN_FAILURES) > 0:
+            console.print(Text(f"  and {more} more: see out/summary.json"))
+        if checks[0].remedy:
+            console.print(Text(f"  try: {checks[0].remedy}"))
+    if record.problem:
+        console.print(Text(f"\n{record.problem.message}", "bold red"))
+        if record.problem.remedy:
+            console.print(Text(f"  try: {record.problem.remedy}"))
