@@ -1,0 +1,268 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+const specificationVariable = "_BUILDONCE_EXEC"
+
+// specification says what to run. Paths are the container's; relative ones start at the command's
+// working directory.
+type specification struct {
+	Args           []string `json:"args"`
+	Stdin          string   `json:"stdin"`           // file to read; empty: no input; "-": the shim's own
+	RedirectStdout string   `json:"redirect_stdout"` // files that get a copy of the stream
+	RedirectStderr string   `json:"redirect_stderr"`
+	Out            string   `json:"out"`    // folder for the files stdout, stderr, combined and exit
+	Expect         string   `json:"expect"` // success, failure or any
+	SecretEnv      []string `json:"secret_env"`
+	SecretFiles    []string `json:"secret_files"`
+	Host           string   `json:"host"` // JSON file with settings of the host's, see hostSettings
+	Relays         []relay  `json:"relays"`
+}
+
+// hostSettings reach every command without being in its image, its layers or its cache key.
+type hostSettings struct {
+	Env map[string]string `json:"env"` // defaults: a variable that the command has is left alone
+}
+
+func runSpecified() int {
+	var spec specification
+	text, found := os.LookupEnv(specificationVariable)
+	if !found {
+		complain(fmt.Errorf("%s is not set", specificationVariable))
+		return failed
+	}
+	if err := json.Unmarshal([]byte(text), &spec); err != nil {
+		complain(fmt.Errorf("%s: %w", specificationVariable, err))
+		return failed
+	}
+	if len(spec.Args) == 0 {
+		complain(errors.New("there is no command"))
+		return failed
+	}
+	code, err := run(&spec)
+	if err != nil {
+		complain(err)
+		return failed
+	}
+	switch spec.Expect {
+	case "any":
+		return 0
+	case "failure":
+		if code != 0 {
+			return 0
+		}
+		return 1
+	}
+	return code
+}
+
+// run runs the command and answers its exit code. An error is the shim's own.
+func run(spec *specification) (int, error) {
+	env, err := environment(spec)
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range spec.Relays {
+		if err := r.serve(); err != nil {
+			return 0, err
+		}
+	}
+	secrets, err := secretValues(spec, env)
+	if err != nil {
+		return 0, err
+	}
+	streams, err := openStreams(spec, secrets)
+	if err != nil {
+		return 0, err
+	}
+	code := start(spec, env, streams)
+	if err := streams.finish(code); err != nil {
+		return 0, err
+	}
+	return code, nil
+}
+
+// start runs the command with its output going into the streams, and waits for it.
+func start(spec *specification, env []string, s *streams) int {
+	stdin, err := openStdin(spec.Stdin)
+	if err != nil {
+		return s.refuse(failed, err)
+	}
+	defer stdin.Close()
+	path, err := lookUp(spec.Args[0], env)
+	if err != nil {
+		return s.refuse(127, err)
+	}
+	outs, err := s.childFiles()
+	if err != nil {
+		return s.refuse(failed, err)
+	}
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals)
+	pid, err := syscall.ForkExec(path, spec.Args, &syscall.ProcAttr{
+		Env:   env,
+		Files: []uintptr{stdin.Fd(), outs[0].Fd(), outs[1].Fd()},
+	})
+	s.closeChildFiles()
+	if err != nil {
+		return s.refuse(126, fmt.Errorf("exec: %q: %w", spec.Args[0], err))
+	}
+	go forward(signals, pid)
+	code := reap(pid)
+	if os.Getpid() == 1 {
+		// What the command has left running would keep its output open; the kernel ends it with
+		// us anyhow.
+		_ = syscall.Kill(-1, syscall.SIGKILL)
+	}
+	return code
+}
+
+func openStdin(path string) (*os.File, error) {
+	switch path {
+	case "":
+		return os.Open(os.DevNull)
+	case "-":
+		return os.Stdin, nil
+	}
+	return os.Open(path)
+}
+
+func forward(signals <-chan os.Signal, pid int) {
+	for sig := range signals {
+		switch sig {
+		case syscall.SIGCHLD, syscall.SIGURG, syscall.SIGPIPE:
+			// ours, not the command's
+		default:
+			if number, ok := sig.(syscall.Signal); ok {
+				_ = syscall.Kill(pid, number)
+			}
+		}
+	}
+}
+
+// reap waits for the command, and on the way for every orphan that became ours as process 1.
+func reap(pid int) int {
+	for {
+		var status syscall.WaitStatus
+		got, err := syscall.Wait4(-1, &status, 0, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return failed
+		}
+		if got != pid {
+			continue
+		}
+		if status.Signaled() {
+			return 128 + int(status.Signal())
+		}
+		if status.Exited() {
+			return status.ExitStatus()
+		}
+	}
+}
+
+// environment is the command's: ours without the specification, with the host's defaults.
+func environment(spec *specification) ([]string, error) {
+	var env []string
+	has := map[string]bool{}
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		if name == specificationVariable {
+			continue
+		}
+		has[name] = true
+		env = append(env, variable)
+	}
+	if spec.Host == "" {
+		return env, nil
+	}
+	data, err := os.ReadFile(spec.Host)
+	if errors.Is(err, fs.ErrNotExist) {
+		return env, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var settings hostSettings
+	if len(data) > 0 {
+		if err := json.Unmarshal(data, &settings); err != nil {
+			return nil, fmt.Errorf("%s: %w", spec.Host, err)
+		}
+	}
+	for name, value := range settings.Env {
+		if !has[name] {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env, nil
+}
+
+func value(env []string, name string) string {
+	for _, variable := range env {
+		if key, text, _ := strings.Cut(variable, "="); key == name {
+			return text
+		}
+	}
+	return ""
+}
+
+// lookUp finds the program as a shell would, in the command's own PATH.
+func lookUp(name string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		if err := executable(name); err != nil {
+			return "", fmt.Errorf("exec: %q: %w", name, err)
+		}
+		return name, nil
+	}
+	for _, folder := range filepath.SplitList(value(env, "PATH")) {
+		if folder == "" {
+			folder = "."
+		}
+		path := filepath.Join(folder, name)
+		if executable(path) == nil {
+			if !strings.Contains(path, "/") {
+				path = "./" + path
+			}
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("exec: %q: executable file not found in $PATH", name)
+}
+
+func executable(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		var cause *fs.PathError
+		if errors.As(err, &cause) {
+			return fmt.Errorf("stat %s: %w", path, cause.Err)
+		}
+		return err
+	}
+	if info.IsDir() {
+		return syscall.EISDIR
+	}
+	if info.Mode()&0o111 == 0 {
+		return syscall.EACCES
+	}
+	return nil
+}
+
+func (s *streams) refuse(code int, err error) int {
+	s.err.Write([]byte(err.Error() + "\n"))
+	return code
+}
+
+func exitText(code int) []byte { return []byte(strconv.Itoa(code)) }

@@ -1,0 +1,3 @@
+module buildonce/shim
+
+go 1.21
