@@ -115,7 +115,7 @@ async def deploy(
         )
         await one.run_through(traffic, reason)
         found = await ledger.rollout(one.id)
-    assert found is not None  # noqa: S101 - it was appended above
+    assert found is not None, "it was appended above"
     return found
 
 
