@@ -24,8 +24,9 @@ from graphql import (
 )
 
 from buildonce.engine.errors import ExecFailed
+from buildonce.engine.host import listen
 from buildonce.engine.schema import load
-from buildonce.engine.server import QueryContext, Server, listen
+from buildonce.engine.server import QueryContext, Server
 
 
 @dataclass

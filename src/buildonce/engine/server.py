@@ -1,7 +1,6 @@
 """The HTTP server of a session: Dagger's GraphQL API, and an OpenTelemetry receiver beside it.
 
-    listener = listen()                                     # the port is known, clients may dial
-    server = Server(token, execute, on_telemetry=model.telemetry)
+    server = Server(token, execute, telemetry=receiver)
     async with server.serving(listener):
         ...                                                 # POST http://127.0.0.1:PORT/query
 
@@ -18,7 +17,6 @@ import hmac
 import json
 import logging
 import re
-import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import dataclass
@@ -85,25 +83,6 @@ class Telemetry(Protocol):
         Raises:
             ValueError: it is not one.
         """
-
-
-def new_token() -> str:
-    """A token for one session."""
-    return secrets.token_hex(24)
-
-
-def listen() -> socket.socket:
-    """A socket on a free loopback port, already accepting: clients wait, they are not refused."""
-    # asyncio turns Nagle off only where it sees that the protocol is TCP; 40 ms a query otherwise.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(512)
-        listener.setblocking(False)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 class Server:

@@ -1,8 +1,8 @@
 """A run on a terminal: the program's output above, a live tree below.
 
-    with LiveView(model, Terminal(2)) as view:
-        view.output(b"hello\\n")          # what the program printed
-        view.paint()                      # ten times a second
+    view = LiveView(model, Terminal(2))
+    view.output(b"hello\\n")             # what the program printed
+    terminal.write(view.pending())       # ten times a second
 
 The tree is the last thing on the screen; each time it is painted anew, it is wiped first, what the
 program printed meanwhile is written where it was, and so scrolls up as it would have without us.
@@ -30,9 +30,6 @@ class Screen(Protocol):
     def size(self) -> tuple[int, int]:
         """Columns and rows."""
 
-    def write(self, text: str) -> None:
-        """Write all of `text`."""
-
 
 class Terminal:
     """The terminal behind a file descriptor."""
@@ -46,11 +43,6 @@ class Terminal:
         except OSError:
             return 80, 24
         return max(size.columns, 20), max(size.lines, 5)
-
-    def write(self, text: str) -> None:
-        data = text.encode("utf-8", "replace")
-        while data:
-            data = data[os.write(self._descriptor, data) :]
 
 
 class LiveView:
@@ -77,6 +69,7 @@ class LiveView:
         self._colours = colours
         self._clock = clock
         self._painted = 0  # rows below the program's output
+        self._below: list[str] = []  # what they show
         self._whole: list[str] = []
         self._partial = ""
         self._undecoded = b""
@@ -93,14 +86,14 @@ class LiveView:
 
     def note(self, text: str) -> None:
         """A message of the tool itself, above the tree."""
-        self._whole.append(clean(text))
+        self._whole += clean(text).splitlines()
 
     @property
     def waiting(self) -> int:
         """Lines of output that are not on the screen yet."""
         return len(self._whole)
 
-    def frame(self) -> str:
+    def pending(self) -> str:
         """The characters that bring the screen up to date."""
         now = self._clock()
         width, height = self._screen.size()
@@ -115,9 +108,12 @@ class LiveView:
         if not asking:
             rows = max(3, min(height - 4, _MOST_ROWS))
             below += tree.render(self._model, now=now, width=width - 1, height=rows, cut=_cut)
+        if not above and below == self._below:
+            return ""
+        self._below = below
         return self._replace(above, below, keep_cursor=bool(asking))
 
-    def last_frame(self, summary: str) -> str:
+    def last(self, summary: str) -> str:
         """The characters that leave the screen as it stays."""
         now = self._clock()
         width, _ = self._screen.size()
@@ -138,10 +134,6 @@ class LiveView:
         self._painted = len(below)
         text = (_SHOW_CURSOR if keep_cursor or not below else _HIDE_CURSOR) + text
         return text if self._colours else _without_colours(text)
-
-    def paint(self) -> None:
-        """Bring the screen up to date."""
-        self._screen.write(self.frame())
 
 
 def _without_colours(text: str) -> str:

@@ -22,23 +22,30 @@ _STILL_RUNNING = 60.0  # seconds between two signs of life; CI ends jobs that ar
 
 
 class PlainView:
-    """Writes lines as the model changes.
+    """Makes lines as the model changes.
 
     Args:
-        write: takes text that ends in newlines.
         clock: seconds since the epoch.
     """
 
-    def __init__(
-        self, model: Model, write: Callable[[str], None], clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, model: Model, clock: Callable[[], float]) -> None:
         self._model = model
-        self._write = write
         self._clock = clock
         self._start = clock()
-        self._told_failures: set[str] = set()
+        self._lines: list[str] = []
         self._last_sign = self._start
         model.listen(self._changed)
+
+    def pending(self) -> str:
+        """The lines since the last call."""
+        self._sign_of_life()
+        lines, self._lines = self._lines, []
+        return "".join(lines)
+
+    def last(self, summary: str) -> str:
+        """The lines since the last call, and the summary."""
+        self._line(summary)
+        return self.pending()
 
     def _changed(self, node: Node, change: Change) -> None:
         if change is Change.STARTED and _is_stage(node):
@@ -59,10 +66,9 @@ class PlainView:
 
     def _tail(self, node: Node) -> None:
         for line in list(node.tail.lines)[-SHOWN_TAIL:]:
-            self._write(f"           | {line}\n")
+            self._lines.append(f"           | {line}\n")
 
-    def tick(self) -> None:
-        """Called now and then: say what takes long."""
+    def _sign_of_life(self) -> None:
         now = self._clock()
         if now - self._last_sign < _STILL_RUNNING:
             return
@@ -76,11 +82,12 @@ class PlainView:
 
     def note(self, text: str) -> None:
         """A message of the tool itself."""
-        self._line(clean(text))
+        for line in clean(text).splitlines():
+            self._line(line)
 
     def _line(self, text: str) -> None:
         self._last_sign = self._clock()
-        self._write(f"[{self._last_sign - self._start:7.1f}s] {text}\n")
+        self._lines.append(f"[{self._last_sign - self._start:7.1f}s] {text}\n")
 
 
 def _is_stage(node: Node) -> bool:
