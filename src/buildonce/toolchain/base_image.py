@@ -131,10 +131,14 @@ async def publish(reference: str, *, progress: Progress = silent) -> str:
     return digest
 
 
-def _folder() -> Path:
+def key() -> str:
+    """What the image is made from, as a short digest."""
     recipe = [SUITE, PACKAGES, _EPOCH, _DPKG_OPTIONS, _LEFT_OUT, _CONFIG, golang.architecture()]
-    key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
-    return places.cache() / "base" / f"python-{SUITE}-{key}"
+    return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
+
+
+def _folder() -> Path:
+    return places.cache() / "base" / f"python-{SUITE}-{key()}"
 
 
 def _said(line: str) -> str:

@@ -123,8 +123,8 @@ async def runtime() -> ContainerRuntime:
         BuildonceError: neither works; says why not.
     """
     reasons: list[str] = []
-    docker = shutil.which("docker")
-    if docker and "podman" not in Path(docker).resolve().name:
+    docker = _docker()
+    if docker:
         answer = await _ask(docker, "version", "--format", "{{.Server.Version}}")
         if answer.returncode == 0 and answer.stdout.strip():
             return ContainerRuntime((docker,), {}, answer.stdout.strip())
@@ -166,17 +166,45 @@ def podman_problem(machine: Machine) -> tuple[str, str] | None:
     return None
 
 
-async def try_out(using: ContainerRuntime, image: str) -> str | None:
-    """Run `true` in `image` on a network of its own; None when it worked, else why it did not."""
+async def docker_answers() -> str | None:
+    """The version of the docker daemon, None when there is none that this user may speak to."""
+    docker = _docker()
+    if docker is None:
+        return None
+    answer = await _ask(docker, "version", "--format", "{{.Server.Version}}")
+    return answer.stdout.strip() or None if answer.returncode == 0 else None
+
+
+async def prove(using: ContainerRuntime, image: str) -> None:
+    """Run `true` in `image` with a published port.
+
+    Raises:
+        BuildonceError: it cannot be pulled or does not run.
+    """
+    # docker speaks plain HTTP to loopback by itself, podman has to be told.
     insecure = ["--tls-verify=false"] if using.name == "podman" else []
     pulled = await _ask(*using.command, "pull", "--quiet", *insecure, image, env=using.env)
     if pulled.returncode != 0:
-        return f"{image} cannot be pulled: {_reason(pulled)}"
+        raise BuildonceError(
+            f"{using.name} cannot pull {image}: {_reason(pulled)}",
+            remedy="`buildonce registry status` says whether the registry runs",
+        )
     ran = await _ask(
         *(*using.command, "run", "--rm", "--publish", "127.0.0.1::8080", image, "true"),
         env=using.env,
     )
-    return None if ran.returncode == 0 else _reason(ran)
+    if ran.returncode != 0:
+        raise BuildonceError(
+            f"{using.name} runs no container here: {_reason(ran)}",
+            remedy=f"try `{using.name} run --rm {image} true`; `buildonce doctor` lists what "
+            "this machine lacks",
+        )
+
+
+def _docker() -> str | None:
+    """The docker command, unless it is podman under that name."""
+    docker = shutil.which("docker")
+    return None if docker is None or "podman" in Path(docker).resolve().name else docker
 
 
 async def _ask(
