@@ -16,9 +16,9 @@ def clear_reports(out: Path) -> None:
     out.mkdir(exist_ok=True)
     try:
         earlier = json.loads((out / SUMMARY).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        earlier = []
-    names = [str(name).removeprefix(f"{out.name}/") for name in earlier]
+        names = [name.removeprefix(f"{out.name}/") for name in earlier]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        names = []  # somebody else's file, or none
     for name in [*names, SUMMARY, JUNIT, DEBUG]:
         file = (out / name).resolve()
         if file.is_relative_to(out.resolve()) and file.is_file():
