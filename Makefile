@@ -1,0 +1,75 @@
+# Two commands do everything: `make pipeline` and `make test`. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/buildonce
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: pipeline test test-unit lint format doctor setup lock clean help
+
+pipeline: setup ## Set up what is missing and ship the dashboard, commit to production
+	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(RUN) run $(BIN)/python ci/main.py
+
+test: $(VENV)/.test setup ## Set up what is missing and run all tests
+	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python -m pytest $(ARGS)
+
+test-unit: $(VENV)/.test ## Run the tests that need nothing of the machine
+	@$(BIN)/python -m pytest -m "not e2e" $(ARGS)
+
+lint: $(VENV)/.dev ## Check format, style and types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy --strict src
+
+format: $(VENV)/.dev ## Format and fix what can be fixed
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+doctor: $(VENV)/.base ## List each part: found where, which version, or what to type
+	@$(RUN) doctor
+
+setup: $(VENV)/.base ## Bring this machine to where pipelines run
+	@$(RUN) setup --profile-file $(VENV)/profile
+
+# A stamp says that the environment has at least this list. The lists include each other.
+$(VENV)/.base: requirements/base.txt pyproject.toml $(BIN)/python
+	@$(call install,base)
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt pyproject.toml $(BIN)/python
+	@$(call install,test)
+	@touch $@ $(VENV)/.base
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml $(BIN)/python
+	@$(call install,dev)
+	@touch $@ $(VENV)/.test $(VENV)/.base
+
+$(BIN)/python:
+	@PYTHON="$(PYTHON)" sh scripts/make-venv $(VENV)
+
+define install
+echo "• installing requirements/$(1).txt, every file checked by its hash" && \
+$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check \
+    --require-hashes -r requirements/$(1).txt && \
+$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check \
+    --no-deps --no-build-isolation --editable .
+endef
+
+# `dev` first: the smaller lists take the versions it found, so that all agree.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-emit-index-url --no-annotate --custom-compile-command "make lock" $(UPGRADE)
+
+lock: $(VENV)/.dev ## Write the hash-pinned lists anew (UPGRADE=--upgrade for newer versions)
+	$(LOCK) --extra build --extra dev pyproject.toml -o requirements/dev.txt
+	$(LOCK) --extra build --extra test -c requirements/dev.txt pyproject.toml -o requirements/test.txt
+	$(LOCK) --extra build -c requirements/dev.txt pyproject.toml -o requirements/base.txt
+	@find src -name requirements.in | while read -r list; do \
+	    echo "$$list"; $(LOCK) "$$list" -o "$${list%.in}.txt" || exit 1; done
+
+clean: ## Remove what was made in this folder (not the registry, the cache or the environments)
+	rm -rf $(VENV) out dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
