@@ -82,7 +82,7 @@ async def is_interrupted(environment: EnvironmentConfig, *, target: Target, ledg
 
 def table(lines: list[EnvironmentStatus], age: Callable[[datetime], str]) -> list[tuple[str, ...]]:
     """Rows for people, the heading first."""
-    rows = [("ENVIRONMENT", "VERSION", "DIGEST", "HEALTH", "SINCE", "URL")]
+    rows: list[tuple[str, ...]] = [("ENVIRONMENT", "VERSION", "DIGEST", "HEALTH", "SINCE", "URL")]
     for line in lines:
         rows.append(
             (
