@@ -1,9 +1,9 @@
 """Speaking BuildKit's protocol: the lowest layer of the embedded engine.
 
-    async with Client.connect("unix:///run/buildkit/buildkitd.sock") as client:
-        async with client.session() as session, client.build(session) as build:
-            result = await build.solve(definition)
-            text = await build.read_file(result.ref, "/etc/os-release")
+async with Client.connect("unix:///run/buildkit/buildkitd.sock") as client:
+    async with client.session() as session, client.build(session) as build:
+        result = await build.solve(definition)
+        text = await build.read_file(result.ref, "/etc/os-release")
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from buildonce.engine.buildkit.proto import ops_pb2 as pb
 from buildonce.engine.buildkit.session import Credentials, Session, SocketConnection
 from buildonce.engine.buildkit.shim import ExecSpec, Relay
 from buildonce.engine.buildkit.tree import Entry, Tree
+from buildonce.engine.buildkit.walk import CannotRead, walk
 
 __all__ = [
     "TLS",
@@ -47,6 +48,7 @@ __all__ = [
     "ByteSink",
     "CacheEntry",
     "Canceled",
+    "CannotRead",
     "Client",
     "Container",
     "Credentials",
@@ -76,4 +78,5 @@ __all__ = [
     "Usage",
     "Worker",
     "pb",
+    "walk",
 ]

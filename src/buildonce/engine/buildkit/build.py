@@ -155,9 +155,7 @@ class Build:
         Raises:
             SolveError: a step failed.
         """
-        imports = [
-            gateway_pb2.CacheOptionsEntry(Type=c.type, Attrs=c.attrs) for c in cache_imports
-        ]
+        imports = [gateway_pb2.CacheOptionsEntry(Type=c.type, Attrs=c.attrs) for c in cache_imports]
         request = gateway_pb2.SolveRequest(
             Definition=definition,
             Frontend=frontend,
@@ -263,9 +261,7 @@ class Build:
         tool, tool_ref = by_dest[shim.PATH]
         container_mounts = [
             ops_pb2.Mount(dest="/", resultID=out),
-            ops_pb2.Mount(
-                dest=shim.PATH, resultID=tool_ref, selector=tool.selector, readonly=True
-            ),
+            ops_pb2.Mount(dest=shim.PATH, resultID=tool_ref, selector=tool.selector, readonly=True),
         ]
         async with self.container(container_mounts, network=ops_pb2.NONE) as container:
             arguments = [shim.PATH, "read", *names]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
 import grpc.aio
@@ -14,15 +14,51 @@ from buildonce.engine.buildkit.errors import translate
 if TYPE_CHECKING:
     from buildonce.engine.buildkit.proto import ops_pb2
 
-Answer = TypeVar("Answer", bound=Message, covariant=True)
+Request = TypeVar("Request", bound=Message)
+Answer = TypeVar("Answer", bound=Message)
+
+_EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
 CONTROL = "/moby.buildkit.v1.Control/"
 BRIDGE = "/moby.buildkit.v1.frontend.LLBBridge/"
 
 
-class _Type(Protocol[Answer]):
-    @staticmethod
-    def FromString(s: bytes) -> Answer: ...  # noqa: N802 - protobuf's name
+class Duplex(Generic[Request, Answer]):
+    """A call with a stream of messages each way."""
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        method: str,
+        request: type[Request],
+        answer: type[Answer],
+        metadata: Sequence[tuple[str, str]],
+    ) -> None:
+        # grpcio's published types lack the form of these calls that reads and writes.
+        function: Any = channel.stream_stream(
+            method, request_serializer=_serialize, response_deserializer=answer.FromString
+        )
+        self._call: Any = function(metadata=metadata)
+
+    async def read(self) -> Answer | None:
+        """The next message; None at the end.
+
+        Raises:
+            grpc.aio.AioRpcError: the call failed.
+        """
+        message: Any = await self._call.read()
+        return None if message is _EOF else message
+
+    async def write(self, message: Request) -> None:
+        """Send a message; waits while the daemon does not take it.
+
+        Raises:
+            grpc.aio.AioRpcError, asyncio.InvalidStateError: the call has ended.
+        """
+        await self._call.write(message)
+
+    def cancel(self) -> None:
+        self._call.cancel()
 
 
 class Caller:

@@ -1,9 +1,9 @@
 """The client of one BuildKit daemon.
 
-    async with Client.connect("unix:///run/buildkit/buildkitd.sock") as client:
-        async with client.session() as session, client.build(session) as build:
-            result = await build.solve(definition)
-            text = await build.read_file(result.ref, "/etc/os-release")
+async with Client.connect("unix:///run/buildkit/buildkitd.sock") as client:
+    async with client.session() as session, client.build(session) as build:
+        result = await build.solve(definition)
+        text = await build.read_file(result.ref, "/etc/os-release")
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from buildonce.engine.buildkit.build import Build
 from buildonce.engine.buildkit.calls import CONTROL, Caller
 from buildonce.engine.buildkit.errors import BuildkitError, DaemonRefused
 from buildonce.engine.buildkit.exports import CacheEntry, Export
+from buildonce.engine.buildkit.names import new_id
 from buildonce.engine.buildkit.proto import control_pb2, ops_pb2
 from buildonce.engine.buildkit.session import Session
 
@@ -178,7 +179,7 @@ class Client:
             id: chosen by the caller, such as a digest of what the session holds; else random.
             shared_key: part of the key under which the daemon keeps local directories to update.
         """
-        session = Session(id or sessions.new_id(), name=name, shared_key=shared_key)
+        session = Session(id or new_id(), name=name, shared_key=shared_key)
         async with sessions.serve(self._caller.channel, self.address, session):
             yield session
 
@@ -194,7 +195,7 @@ class Client:
 
     @asynccontextmanager
     async def _build(self, session: Session, on_status: OnStatus | None) -> AsyncIterator[Build]:
-        ref = sessions.new_id()
+        ref = new_id()
         request = control_pb2.SolveRequest(Ref=ref, Session=session.id, Internal=True)
         job = asyncio.create_task(self._solve(request, None))
         status = self._follow(ref, on_status)
@@ -253,7 +254,7 @@ class Client:
                     internal=internal,
                 )
         request = control_pb2.SolveRequest(
-            Ref=sessions.new_id(),
+            Ref=new_id(),
             Definition=definition,
             Session=session.id,
             Frontend=frontend,

@@ -15,19 +15,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 import grpc.aio
 
-from buildonce.engine.buildkit.calls import BRIDGE, Caller
+from buildonce.engine.buildkit.calls import BRIDGE, Caller, Duplex
 from buildonce.engine.buildkit.errors import BuildkitError, from_status, translate
+from buildonce.engine.buildkit.names import new_id
 from buildonce.engine.buildkit.proto import gateway_pb2, ops_pb2
 
-if TYPE_CHECKING:
-    Stream = grpc.aio.StreamStreamCall[gateway_pb2.ExecMessage, gateway_pb2.ExecMessage]
-
+Stream = Duplex[gateway_pb2.ExecMessage, gateway_pb2.ExecMessage]
 OnOutput = Callable[[int, bytes], None]
 STDIN, STDOUT, STDERR = 0, 1, 2
 HIGH_WATER = 4 << 20  # bytes of output kept for a reader before the daemon has to wait
@@ -47,8 +45,6 @@ class Container:
     async def create(
         cls, caller: Caller, request: gateway_pb2.NewContainerRequest
     ) -> AsyncIterator[Container]:
-        from buildonce.engine.buildkit.session import new_id
-
         request.ContainerID = new_id()
         await caller.call(BRIDGE + "NewContainer", request, gateway_pb2.NewContainerResponse)
         try:
@@ -56,12 +52,11 @@ class Container:
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(FAREWELL):
                 release = gateway_pb2.ReleaseContainerRequest(ContainerID=request.ContainerID)
-                try:
+                # If the build has ended, the container has with it.
+                with suppress(BuildkitError):
                     await caller.call(
                         BRIDGE + "ReleaseContainer", release, gateway_pb2.ReleaseContainerResponse
                     )
-                except BuildkitError:
-                    pass  # the build has ended, and the container with it
 
     @asynccontextmanager
     async def start(
@@ -103,11 +98,13 @@ class Container:
                 for name, secret in (secret_env or {}).items()
             ],
         )
-        stream = self._caller.channel.stream_stream(
+        stream = Duplex(
+            self._caller.channel,
             BRIDGE + "ExecProcess",
-            request_serializer=gateway_pb2.ExecMessage.SerializeToString,
-            response_deserializer=gateway_pb2.ExecMessage.FromString,
-        )(metadata=self._caller.metadata)
+            gateway_pb2.ExecMessage,
+            gateway_pb2.ExecMessage,
+            self._caller.metadata,
+        )
         process = Process(stream, self._caller.address, on_output)
         try:
             await process.begin(init)
@@ -206,9 +203,7 @@ class Process:
         if data:
             await self.send(data)
             await self.send_eof()
-        output, problems = await asyncio.gather(
-            self._collect(STDOUT), self._collect(STDERR)
-        )
+        output, problems = await asyncio.gather(self._collect(STDOUT), self._collect(STDERR))
         return output, problems
 
     async def _collect(self, number: int) -> bytes:
@@ -270,7 +265,7 @@ class Process:
         code: int | None = None
         failure: BaseException | None = None
         try:
-            while (message := await self._stream.read()) is not grpc.aio.EOF:
+            while (message := await self._stream.read()) is not None:
                 kind = message.WhichOneof("Input")
                 if kind == "Started":
                     self._started.set_result(None)

@@ -129,7 +129,8 @@ def from_status(
 
 
 def _status(error: AioRpcError) -> gateway_pb2.Status | None:
-    for key, value in error.trailing_metadata() or ():
+    trailers: Any = error.trailing_metadata()  # pairs, whatever the published types say
+    for key, value in trailers or ():
         if key == "grpc-status-details-bin":
             data = value if isinstance(value, bytes) else base64.b64decode(value + "==")
             try:

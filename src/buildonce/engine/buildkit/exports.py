@@ -1,6 +1,6 @@
 """Where the result of a solve goes.
 
-    await client.solve(definition, session, exports=[Export.image("host/name", push=True)])
+await client.solve(definition, session, exports=[Export.image("host/name", push=True)])
 """
 
 from __future__ import annotations
@@ -54,9 +54,7 @@ class Export:
         return Export("docker", attrs, _bytes_to(target))
 
     @staticmethod
-    def image(
-        name: str, *, push: bool = False, insecure: bool = False, **attrs: str
-    ) -> Export:
+    def image(name: str, *, push: bool = False, insecure: bool = False, **attrs: str) -> Export:
         """An image under `name`, in the daemon's store and, if `push`, in its registry.
 
         Other attributes are BuildKit's, such as `compression`; those with a dot in their name go

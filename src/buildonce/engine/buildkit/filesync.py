@@ -7,13 +7,15 @@ each file. FIN ends it, from the daemon and back.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import fsencode
 
 import anyio
-import anyio.abc
 import anyio.lowlevel
 import anyio.to_thread
 
@@ -22,6 +24,7 @@ from buildonce.engine.buildkit.errors import CHANGED
 from buildonce.engine.buildkit.http2 import UNKNOWN, Call, Refused
 from buildonce.engine.buildkit.proto import session_pb2
 from buildonce.engine.buildkit.tree import Entry, Tree
+from buildonce.engine.buildkit.walk import READ_FLAGS
 
 PART = 256 << 10  # bytes of a file a message
 BATCH = 4 << 20  # bytes read ahead of what is being sent
@@ -97,20 +100,19 @@ def encode_data(number: int, data: bytes) -> bytes:
 
 async def send(call: Call, source: DirectorySource) -> None:
     """Serve one FileSync.DiffCopy call."""
+    wanted: deque[int] = deque()
+    arrived = asyncio.Event()
     try:
         async with anyio.create_task_group() as group:
-            to_read, wanted = anyio.create_memory_object_stream[list[int]](100_000)
-            to_send, ready = anyio.create_memory_object_stream[list[bytes]](1)
             group.start_soon(_send_stats, call, source.tree.entries)
-            group.start_soon(_read, source.tree, wanted, to_send)
-            group.start_soon(_send_data, call, ready)
-            await _requests(call, to_read)
+            group.start_soon(_send_data, call, source.tree, wanted, arrived)
+            await _requests(call, wanted, arrived)
             group.cancel_scope.cancel()
     except BaseExceptionGroup as errors:
-        _split = errors.subgroup(Changed)
-        if _split is None:
+        changed = errors.subgroup(Changed)
+        if changed is None:
             raise
-        message = str(_first(_split))
+        message = str(_first(changed))
         error = session_pb2.Packet(
             type=session_pb2.Packet.PACKET_ERR, data=message.encode(errors="replace")
         )
@@ -132,44 +134,37 @@ async def _send_stats(call: Call, entries: Sequence[Entry]) -> None:
     await call.send([END_OF_STATS])
 
 
-async def _requests(
-    call: Call, to_read: anyio.abc.ObjectSendStream[list[int]]
-) -> None:
+async def _requests(call: Call, wanted: deque[int], arrived: asyncio.Event) -> None:
     packet = session_pb2.Packet()
     while messages := await call.receive():
-        numbers = []
         for message in messages:
             packet.ParseFromString(message)
             if packet.type == session_pb2.Packet.PACKET_REQ:
-                numbers.append(packet.ID)
+                wanted.append(packet.ID)
             elif packet.type == session_pb2.Packet.PACKET_FIN:
                 await call.send([FIN])
                 return
             elif packet.type == session_pb2.Packet.PACKET_ERR:
                 return  # the daemon says why in the step's own error
-        if numbers:
-            await to_read.send(numbers)
+        arrived.set()
 
 
-async def _read(
-    tree: Tree,
-    wanted: anyio.abc.ObjectReceiveStream[list[int]],
-    to_send: anyio.abc.ObjectSendStream[list[bytes]],
-) -> None:
-    async for numbers in wanted:
+async def _send_data(call: Call, tree: Tree, wanted: deque[int], arrived: asyncio.Event) -> None:
+    while True:
+        while not wanted:
+            arrived.clear()
+            await arrived.wait()
+        numbers = list(wanted)
+        wanted.clear()
         batches = _batches(tree, numbers)
-        while (batch := await anyio.to_thread.run_sync(next, batches, None)) is not None:
-            await to_send.send(batch)
+        last = False
+        while not last:
+            last, batch = await anyio.to_thread.run_sync(next, batches)
+            await call.send(batch)
 
 
-async def _send_data(
-    call: Call, ready: anyio.abc.ObjectReceiveStream[list[bytes]]
-) -> None:
-    async for batch in ready:
-        await call.send(batch)
-
-
-def _batches(tree: Tree, numbers: Iterable[int]) -> Iterator[list[bytes]]:
+def _batches(tree: Tree, numbers: Iterable[int]) -> Iterator[tuple[bool, list[bytes]]]:
+    """The packets that answer requests, in parts; with each, whether it is the last."""
     batch: list[bytes] = []
     size = 0
     for number in numbers:
@@ -179,23 +174,29 @@ def _batches(tree: Tree, numbers: Iterable[int]) -> Iterator[list[bytes]]:
             batch.append(encode_data(number, part))
             size += len(part) + 100
             if size >= BATCH:
-                yield batch
+                yield False, batch
                 batch, size = [], 0
         batch.append(encode_data(number, b""))
-    if batch:
-        yield batch
+    yield True, batch
 
 
 def _content(tree: Tree, entry: Entry) -> Iterator[bytes]:
     """The content of a file in parts, which is checked to be what the tree's digest says."""
-    path = tree.root / entry.path
+    path = f"{tree.root}/{entry.path}"
+    digest = hashlib.sha256()
     try:
-        digest = hashlib.sha256()
-        with path.open("rb", buffering=0) as file:
-            while part := file.read(PART):
+        number = os.open(path, READ_FLAGS)
+        try:
+            while part := os.read(number, PART):
                 digest.update(part)
                 yield part
+        finally:
+            os.close(number)
     except OSError as error:
-        raise Changed(f"{path} {CHANGED}: {error.strerror or error}") from error
+        raise Changed(f"{_shown(path)} {CHANGED}: {error.strerror or error}") from error
     if entry.content and digest.digest() != entry.content:
-        raise Changed(f"{path} {CHANGED}; run the command again")
+        raise Changed(f"{_shown(path)} {CHANGED}; run the command again")
+
+
+def _shown(path: str) -> str:
+    return fsencode(path).decode(errors="backslashreplace")

@@ -69,6 +69,7 @@ class Call:
         self._arrived = asyncio.Event()
         self._answered = False
         self._gone = False
+        self._sending = asyncio.Lock()  # a message must not begin within another
         self.metadata: dict[str, list[str]] = {}
         self.method = ""
         self.task: asyncio.Task[None] | None = None
@@ -82,8 +83,9 @@ class Call:
             await self._arrived.wait()
         messages = list(self._messages)
         self._messages.clear()
-        self._connection.credit(self._number, self._untaken)
-        self._untaken = 0
+        if self._untaken >= STREAM_WINDOW // 4:
+            self._connection.credit(self._number, self._untaken)
+            self._untaken = 0
         return messages
 
     async def request(self) -> bytes:
@@ -99,18 +101,19 @@ class Call:
         for message in messages:
             parts += struct.pack(">BI", 0, len(message))
             parts += message
+        async with self._sending:
+            await self._send(memoryview(parts))
+
+    async def _send(self, view: memoryview) -> None:
         if not self._answered:
             self._answered = True
             self._connection.headers(
                 self._number, [(":status", "200"), ("content-type", "application/grpc")]
             )
         connection = self._connection
-        view = memoryview(parts)
         position = 0
         while position < len(view):
-            size = min(
-                len(view) - position, connection.frame_size, self._window, connection.window
-            )
+            size = min(len(view) - position, connection.frame_size, self._window, connection.window)
             if size <= 0 or connection.full:
                 connection.flush()
                 await connection.room()
@@ -190,7 +193,9 @@ class Connection:
     """The server's end of one HTTP/2 connection, fed with and emptied of bytes."""
 
     def __init__(
-        self, handlers: Mapping[str, Handler], failed: Callable[[str, Exception], None] | None = None
+        self,
+        handlers: Mapping[str, Handler],
+        failed: Callable[[str, Exception], None] | None = None,
     ) -> None:
         self._handlers = handlers
         self._failed = failed

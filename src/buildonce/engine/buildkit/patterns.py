@@ -55,7 +55,7 @@ class Matcher:
             hit = bool(parent) and parent[number]
             # A pattern that could not change the answer is not asked, nor inherited.
             if not hit and pattern.exception == matched:
-                hit = pattern.test(path)
+                hit = bool(pattern.test(path))
             inherited.append(hit)
             if hit:
                 matched = not pattern.exception

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets as random_source
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,10 +21,10 @@ from typing import Any, Protocol
 from urllib.parse import unquote_plus
 
 import anyio
-import grpc
 import grpc.aio
 
 from buildonce.engine.buildkit import content, filesend, filesync
+from buildonce.engine.buildkit.calls import CONTROL, Duplex
 from buildonce.engine.buildkit.errors import translate
 from buildonce.engine.buildkit.filesend import Receiver
 from buildonce.engine.buildkit.filesync import DirectorySource
@@ -230,11 +229,6 @@ def decode_options(metadata: Mapping[str, list[str]]) -> dict[str, list[str]]:
     return options
 
 
-def new_id() -> str:
-    """A random name for a session or a solve: 25 lower-case characters, as BuildKit's own."""
-    return "b" + random_source.token_hex(12)
-
-
 @asynccontextmanager
 async def serve(
     channel: grpc.aio.Channel,
@@ -253,18 +247,20 @@ async def serve(
         ("x-docker-expose-session-sharedkey", session.shared_key),
         *(("x-docker-expose-session-grpc-method", method) for method in handlers),
     ]
-    stream = channel.stream_stream(
-        "/moby.buildkit.v1.Control/Session",
-        request_serializer=control_pb2.BytesMessage.SerializeToString,
-        response_deserializer=control_pb2.BytesMessage.FromString,
-    )(metadata=metadata)
+    stream = Duplex(
+        channel,
+        CONTROL + "Session",
+        control_pb2.BytesMessage,
+        control_pb2.BytesMessage,
+        metadata,
+    )
     connection = Connection(handlers, _report)
     started = asyncio.Event()
     failure: list[Exception] = []
 
     async def incoming() -> None:
         try:
-            while (message := await stream.read()) is not grpc.aio.EOF:
+            while (message := await stream.read()) is not None:
                 connection.feed(message.data)
                 started.set()
         except grpc.aio.AioRpcError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import fsencode
@@ -115,48 +115,57 @@ class Tree:
         return [] if "" in found or "." in found else list(found)
 
 
-def filtered(
-    entries: Iterable[Entry], include: Sequence[str], exclude: Sequence[str]
-) -> Iterable[Entry]:
-    """The entries that `include` (all, when empty) matches and `exclude` does not, each after the
-    directories it is in."""
-    wanted, unwanted = Matcher(include), Matcher(exclude)
-    select = selector(wanted, unwanted)
-    # The directories above the entry: the entry, what it inherits, whether it was given.
-    states: list[tuple[Inherited, Inherited]] = []
-    names: list[str] = []
-    pending: list[Entry | None] = []
-    for entry in entries:
-        while names and not entry.path.startswith(names[-1]):
-            names.pop()
-            states.pop()
-            pending.pop()
-        selected, state = select(entry.path, states[-1] if states else ((), ()))
-        if selected:
-            for number, directory in enumerate(pending):
-                if directory is not None:
-                    yield directory
-                    pending[number] = None
-            yield entry
-        if entry.is_dir:
-            names.append(entry.path + "/")
-            states.append(state)
-            pending.append(None if selected else entry)
-
-
 State = tuple[Inherited, Inherited]
 
 
-def selector(wanted: Matcher, unwanted: Matcher) -> Callable[[str, State], tuple[bool, State]]:
-    """A function that says whether a path is selected, and what its children inherit."""
+class Selection:
+    """What to list: all that `include` matches (everything, when empty), without what `exclude`
+    matches."""
 
-    def select(path: str, parent: State) -> tuple[bool, State]:
-        selected, above, below = True, parent[0], parent[1]
-        if wanted:
-            selected, above = wanted.match(path, parent[0])
-        if unwanted:
-            hit, below = unwanted.match(path, parent[1])
-            selected = selected and not hit
-        return selected, (above, below)
+    def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
+        """
+        Raises:
+            BadPattern: a pattern is malformed.
+        """
+        self._include = Matcher(include)
+        self._exclude = Matcher(exclude)
 
-    return select
+    def __bool__(self) -> bool:
+        return bool(self._include or self._exclude)
+
+    def test(self, path: str, above: State) -> tuple[bool, bool, State]:
+        """Whether `path` is selected, whether, as a directory, it may hold what is, and what the
+        paths in it are to be tested with; `above` is that of its own directory, ((), ()) at the
+        top."""
+        selected = descend = True
+        included, excluded = above
+        if self._include:
+            selected, included = self._include.match(path, included)
+            descend = selected or self._include.may_select_below(path)
+        if self._exclude:
+            hit, excluded = self._exclude.match(path, excluded)
+            if hit:
+                selected = False
+                descend = descend and self._exclude.may_except_below(path)
+        return selected, descend, (included, excluded)
+
+
+def filtered(
+    entries: Iterable[Entry], include: Sequence[str], exclude: Sequence[str]
+) -> Iterator[Entry]:
+    """The entries that patterns select, each after the directories it is in."""
+    selection = Selection(include, exclude)
+    above: list[tuple[str, State]] = []
+    pending: list[Entry | None] = []  # the directories above that nothing was selected in so far
+    for entry in entries:
+        while above and not entry.path.startswith(above[-1][0]):
+            above.pop()
+            pending.pop()
+        selected, _, state = selection.test(entry.path, above[-1][1] if above else ((), ()))
+        if selected:
+            yield from (directory for directory in pending if directory is not None)
+            pending = [None] * len(pending)
+            yield entry
+        if entry.is_dir:
+            above.append((entry.path + "/", state))
+            pending.append(None if selected else entry)
