@@ -23,18 +23,18 @@ async def explain(engine: Engine, error: BuildonceError, output: Output) -> Quer
     if not isinstance(error, SolveError):
         return QueryFailed(str(error))
     specification = _specification(error)
-    if specification is None or error.exit_code is None:
+    if specification is None or error.exit_status is None:
         return QueryFailed(clean(error.message))
     args = [str(item) for item in specification["args"]]
     if "out" not in specification:
         return QueryFailed(
             f"process {' '.join(args)!r} did not complete successfully: "
-            f"exit code: {error.exit_code}"
+            f"exit code: {error.exit_status}"
         )
     files = await engine.build.read_failed(
         error, dest=OUT_MOUNT, names=["o/stdout", "o/stderr", "o/exit"]
     )
-    code = int(files.get("o/exit", b"") or error.exit_code)
+    code = int(files.get("o/exit", b"") or error.exit_status)
     stderr = files.get("o/stderr", b"").decode(errors="replace")
     stderr += await engine.services.last_words(output)
     return ExecFailed(args, code, files.get("o/stdout", b"").decode(errors="replace"), stderr)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from buildonce.engine import llb
+from buildonce.engine.buildkit.gitignore import NAME, Level
 from buildonce.engine.buildkit.proto import ops_pb2 as pb
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.llb import Output
@@ -50,19 +51,19 @@ async def ask(
     engine: Engine, tree: Output | None, question: str, settings: Mapping[str, Any]
 ) -> Any:
     """Let the shim answer `question` about `tree`; its answer is JSON."""
-    op = pb.Op()
+    op = llb.new_op(engine.platform)
     inputs = [engine.shim]
     meta = op.exec.meta
     meta.args.extend(["/.buildonce/shim", question, json.dumps(settings, sort_keys=True)])
     meta.cwd = "/"
     op.exec.network = pb.NONE
-    op.exec.mounts.add(input=-1, dest="/", output=-1)
+    op.exec.mounts.add(input=-1, dest="/", output=0)
     op.exec.mounts.add(input=0, dest="/.buildonce/shim", output=-1, readonly=True, selector="/shim")
-    op.exec.mounts.add(input=-1, dest=ANSWER, output=0)
+    op.exec.mounts.add(input=-1, dest=ANSWER, output=1)
     if tree is not None:
         inputs.append(tree)
         op.exec.mounts.add(input=1, dest=TREE, output=-1, readonly=True)
-    answer = Output(llb.vertex(op, inputs, name=f"{question} files"))
+    answer = Output(llb.vertex(op, inputs, name=f"{question} files"), 1)
     data = json.loads(await engine.read(answer, "/answer.json"))
     if isinstance(data, dict) and "error" in data:
         raise QueryFailed(data["error"])
@@ -103,11 +104,40 @@ async def search(
 
 
 async def ignored(engine: Engine, directory: DirectoryState) -> Sequence[str]:
-    """The paths that the directory's own `.gitignore` files rule out."""
-    from buildonce.engine.buildkit.gitignore import ignored_paths
+    """The paths that the directory's own `.gitignore` files rule out, as exclude patterns."""
+    settings = {"root": directory.path}
+    found = await ask(engine, directory.output, "gitignores", settings)
+    return ignored_paths(found["paths"], found["ignores"])
 
-    found = await ask(engine, directory.output, "gitignores", {"root": directory.path})
-    return ignored_paths(found["ignores"], found["paths"])
+
+def ignored_paths(paths: Sequence[str], ignores: Mapping[str, str]) -> list[str]:
+    """Which of `paths` git would ignore, the outermost of each tree, as exclude patterns.
+
+    Args:
+        paths: sorted; folders end with a slash.
+        ignores: the content of each `.gitignore`, by its path.
+    """
+    levels = {"": Level(None, "", None).inside("", _encoded(ignores.get(NAME)))}
+    gone: list[str] = []
+    for path in paths:
+        if gone and gone[-1].endswith("/") and path.startswith(gone[-1]):
+            continue
+        above = path.rstrip("/").rpartition("/")[0]
+        level = levels[f"{above}/" if above else ""]
+        if level.ignores(path.rstrip("/"), directory=path.endswith("/")):
+            gone.append(path)
+        elif path.endswith("/"):
+            levels[path] = level.inside(path, _encoded(ignores.get(path + NAME)))
+    return [_literal(path.rstrip("/")) for path in gone]
+
+
+def _encoded(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
+
+
+def _literal(path: str) -> str:
+    """A pattern that matches only `path`."""
+    return "".join(f"\\{c}" if c in "*?[]\\!" else c for c in path)
 
 
 _KINDS = {

@@ -48,9 +48,26 @@ def vertex(
     """Serialise `op` with `inputs` filled in (in this order) and name it by its digest."""
     for item in inputs:
         op.inputs.add(digest=item.vertex.digest, index=item.index)
-    data = op.SerializeToString(deterministic=True)
+    data = _serialize(op)
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
     return Vertex(data, digest, tuple(inputs), name, ignore_cache)
+
+
+def _serialize(op: pb.Op) -> bytes:
+    """The bytes that the daemon, written in Go, would make of `op`.
+
+    It names operations in progress and errors by the digest of what it serialises anew, with the
+    fields of a oneof after all others. Where theirs and ours differ, it knows no vertex of ours.
+    """
+    kind = op.WhichOneof("op")
+    if kind is None:
+        return op.SerializeToString(deterministic=True)
+    first = pb.Op()
+    first.CopyFrom(op)
+    first.ClearField(kind)
+    last = pb.Op()
+    getattr(last, kind).CopyFrom(getattr(op, kind))
+    return first.SerializeToString(deterministic=True) + last.SerializeToString(deterministic=True)
 
 
 def walk(roots: Iterable[Output]) -> Iterator[Vertex]:
@@ -123,19 +140,20 @@ def unmarshal(definition: pb.Definition) -> Output | None:
     return Output(known[terminal.inputs[0].digest], terminal.inputs[0].index)
 
 
-def platform_of(text: str | None) -> pb.Platform | None:
-    """`linux/arm64/v8` as the wire's message; None stays None (the worker's own)."""
-    if not text:
-        return None
+def platform_of(text: str) -> pb.Platform:
+    """`linux/arm64/v8` as the wire's message."""
     os, architecture, variant = (*text.split("/"), "", "")[:3]
     return pb.Platform(OS=os, Architecture=architecture, Variant=variant)
 
 
-def _op(platform: str | None) -> pb.Op:
+def new_op(platform: str) -> pb.Op:
+    """An operation for a platform.
+
+    Every operation names one: the daemon would fill it in, and the operation's digest, by which
+    it reports progress and failures, would no longer be the one we know.
+    """
     op = pb.Op()
-    wire = platform_of(platform)
-    if wire is not None:
-        op.platform.CopyFrom(wire)
+    op.platform.CopyFrom(platform_of(platform))
     return op
 
 
@@ -143,11 +161,11 @@ def source(
     identifier: str,
     attributes: Mapping[str, str] | None = None,
     *,
-    platform: str | None = None,
+    platform: str,
     name: str = "",
 ) -> Output:
     """A source: `docker-image://…@sha256:…`, `local://…`, `git://…`, `https://…`."""
-    op = _op(platform)
+    op = new_op(platform)
     op.source.identifier = identifier
     for key, value in sorted((attributes or {}).items()):
         op.source.attrs[key] = value
@@ -266,32 +284,20 @@ class FileActions:
         self._owner(action.copy.owner, owner)
         return self
 
-    def done(self, *, name: str = "", platform: str | None = None) -> Output:
+    def done(self, *, platform: str, name: str = "") -> Output:
         """The file system after all of it."""
         # Inputs come first in the numbering, then each action's own result.
         first = len(self._inputs)
         for number, action in enumerate(self._op.file.actions):
             action.input = self._last if number == 0 else first + number - 1
         self._op.file.actions[-1].output = 0
-        wire = platform_of(platform)
-        if wire is not None:
-            self._op.platform.CopyFrom(wire)
+        self._op.platform.CopyFrom(platform_of(platform))
         return Output(vertex(self._op, self._inputs, name=name))
 
 
-def merge(layers: Sequence[Output]) -> Output:
-    """Lay file systems over one another, the last on top, without copying."""
-    if len(layers) == 1:
-        return layers[0]
-    op = pb.Op()
-    for number in range(len(layers)):
-        op.merge.inputs.add(input=number)
-    return Output(vertex(op, layers, name="merge"))
-
-
-def diff(lower: Output | None, upper: Output | None) -> Output:
+def diff(lower: Output | None, upper: Output | None, *, platform: str) -> Output:
     """What `upper` has that `lower` has not."""
-    op = pb.Op()
+    op = new_op(platform)
     inputs: list[Output] = []
     for target, value in ((op.diff.lower, lower), (op.diff.upper, upper)):
         target.input = -1

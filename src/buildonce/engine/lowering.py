@@ -116,17 +116,14 @@ def name_of(args: Sequence[str]) -> str:
 
 def run(engine: Engine, container: ContainerState, command: Command) -> ContainerState:
     """`container` after `command`."""
-    op = pb.Op()
-    platform = llb.platform_of(container.platform)
-    if platform is not None:
-        op.platform.CopyFrom(platform)
+    op = llb.new_op(container.platform)
     mounts = Mounts(op)
     root = mounts.add("/", container.rootfs, writable=True)
     mounts.add(SHIM, engine.shim, path="/shim")
-    out = mounts.add(OUT_MOUNT, _writable_folder(), writable=True)
+    out = mounts.add(OUT_MOUNT, _writable_folder(container.platform), writable=True)
     host(mounts)
     if command.stdin is not None:
-        mounts.add(STDIN, _text(command.stdin), path="/stdin")
+        mounts.add(STDIN, _text(command.stdin, container.platform), path="/stdin")
     secret_files = user_mounts(mounts, container)
     if container.bindings:
         hosts_file(engine, mounts, container)
@@ -252,12 +249,12 @@ def _after(mounts: tuple[Mount, ...], made: llb.Vertex, *, first: int) -> tuple[
     return tuple(result)
 
 
-def _writable_folder() -> Output:
-    return FileActions(None).mkdir(OUT_IN_RESULT, mode=0o777).done(name="")
+def _writable_folder(platform: str) -> Output:
+    return FileActions(None).mkdir(OUT_IN_RESULT, mode=0o777).done(platform=platform)
 
 
-def _text(content: str) -> Output:
-    return FileActions(None).mkfile("/stdin", content.encode(), mode=0o444).done()
+def _text(content: str, platform: str) -> Output:
+    return FileActions(None).mkfile("/stdin", content.encode(), mode=0o444).done(platform=platform)
 
 
 def wrap(

@@ -137,7 +137,7 @@ async def _listening(
     """Until all `ports` listen, asked from inside: only there is the answer to be trusted."""
     wanted = [f"{port}/tcp" for port in ports]
     probe = container.start(
-        [lowering.SHIM, "wait", *wanted, "--timeout", f"{START_TIMEOUT:.0f}s"],
+        [lowering.SHIM, "wait", "--timeout", f"{START_TIMEOUT:.0f}s", *wanted],
         env={"PATH": DEFAULT_PATH},
     )
     async with probe as waiting:

@@ -94,7 +94,8 @@ async def open_session(
         steps = Steps(on_event, lambda: getattr(current.get(), "parent_span", None))
         build = await stack.enter_async_context(client.build(session, on_status=steps.update))
         info = await client.info()
-        uploads = Uploads(client, options.cache / "digests", stack)
+        platform = info.platforms[0] if info.platforms else "linux/amd64"
+        uploads = Uploads(client, options.cache / "digests", platform, stack)
         if options.shim is None:
             raise BuildonceError(
                 "the engine's shim is missing", remedy="buildonce setup, then try again"
@@ -105,7 +106,7 @@ async def open_session(
             session,
             build,
             options,
-            platform=info.platforms[0] if info.platforms else "linux/amd64",
+            platform=platform,
             secrets=SecretStore(options.cache, options.workdir),
             uploads=uploads,
             shim=shim,

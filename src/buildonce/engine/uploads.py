@@ -12,7 +12,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from buildonce.engine import llb
-from buildonce.engine.buildkit import Client, DirectorySource, walk
+from buildonce.engine.buildkit import Client, DirectorySource
+from buildonce.engine.buildkit.walk import walk
 from buildonce.engine.llb import Output
 
 NAME = "host"
@@ -21,10 +22,11 @@ NAME = "host"
 class Uploads:
     """The directories that this session offers; open until it ends."""
 
-    def __init__(self, client: Client, cache: Path, stack: AsyncExitStack) -> None:
+    def __init__(self, client: Client, cache: Path, platform: str, stack: AsyncExitStack) -> None:
         self._client = client
         self._cache = cache
         self._stack = stack
+        self.platform = platform
         self._offered: dict[str, str] = {}
 
     async def directory(
@@ -52,5 +54,6 @@ class Uploads:
         return llb.source(
             f"local://{NAME}",
             {"local.session": session_id, "local.sharedkeyhint": str(root)},
+            platform=self.platform,
             name=f"upload {shown or root}",
         )

@@ -92,7 +92,7 @@ async def _without_ignored(
         patterns = [p for p in patterns if p]
         if not patterns:
             return root
-        return FileActions(None).copy(root, "/", "/", contents=True, exclude=patterns).done()
+        return FileActions(None).copy(root, "/", "/", contents=True, exclude=patterns).done(platform=folder.platform)
     return root
 
 

@@ -44,7 +44,7 @@ def file(
     actions = FileActions(None).mkfile(
         f"/{name}", contents.encode(), mode=0o644 if permissions is None else permissions
     )
-    return FileState(actions.done(name=f"file {name}"), f"/{name}", engine.platform)
+    return FileState(actions.done(platform=engine.platform), f"/{name}", engine.platform)
 
 
 @operation("Query.cacheVolume")
