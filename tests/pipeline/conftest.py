@@ -28,7 +28,9 @@ class Told:
         record = RunRecord("run", "app", "1", "a" * 40, datetime.now(UTC))
         out = self.root / "out"
         out.mkdir()
-        self.journal = Journal(self, record, Progress(self.lines), self.root, out)
+        self.journal = Journal(
+            self, record, Progress(self.lines, spans_shown=False), self.root, out
+        )
 
     async def append(self, kind: str, *, run: str, data: Mapping[str, object]) -> None:
         assert run == "run"

@@ -206,7 +206,7 @@ def test_clearing_survives_any_summary(tmp_path: Path, text: str) -> None:
 
 def test_progress_is_a_line_for_each_end() -> None:
     stream = StringIO()
-    progress = Progress(stream)
+    progress = Progress(stream, spans_shown=False)
     progress.stage(StageRecord("commit"))
     progress.check(CheckRecord("lint", Result.PASSED, 0.25, True, "no findings"))
     assert stream.getvalue() == "commit\n  lint passed in 0.2 s (cached): no findings\n"

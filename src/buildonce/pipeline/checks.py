@@ -193,7 +193,7 @@ class Checks(AbstractAsyncContextManager["Checks"]):
                 raise
             finally:
                 record.seconds = time.monotonic() - started
-                assert record.result is not None  # noqa: S101 -- each branch above sets it
+                assert record.result is not None
                 conclusion = _CONCLUSION[record.result]
                 span.set_attribute("cicd.pipeline.task.run.result", conclusion)
                 if record.result in (Result.FAILED, Result.BROKEN):

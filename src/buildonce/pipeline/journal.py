@@ -50,7 +50,7 @@ class Journal:
 
     async def stage_finished(self, stage: StageRecord, summary: str) -> None:
         """A stage ended."""
-        assert stage.result is not None  # noqa: S101 -- an invariant of the caller
+        assert stage.result is not None
         await self.append(
             "stage.finished",
             {
@@ -64,7 +64,7 @@ class Journal:
 
     async def check_finished(self, stage: StageRecord, check: CheckRecord) -> None:
         """A check ended."""
-        assert check.result is not None  # noqa: S101 -- an invariant of the caller
+        assert check.result is not None
         self.progress.check(check)
         await self.append(
             "check.finished",

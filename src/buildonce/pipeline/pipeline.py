@@ -336,10 +336,20 @@ def _note_problem(error: BaseException, journal: Journal | None, record: RunReco
         return
     problem, record.exit_code, keep = explain(error)
     record.problem = problem
+    if consequence := _consequence(record):
+        problem.message += f"\n{consequence}"
     if keep and journal is not None:
         journal.debug(error)
         if problem.remedy is None:
             problem.remedy = "see out/debug.log for the traceback"
+
+
+def _consequence(record: RunRecord) -> str:
+    """What did not happen because of the problem: whoever reads it wonders."""
+    if record.release is None:
+        return "nothing was pushed, nothing was deployed" if record.stages else ""
+    there = ", ".join(rollout.environment for rollout in record.rollouts)
+    return f"the release is pushed, and deployed to {there or 'no environment'}"
 
 
 def _actor() -> str:

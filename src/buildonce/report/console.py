@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _SHOWN_FAILURES = 20
+_SHOWN_SUMMARY = 88
+
+# Dagger's convention: whoever collects traces wants spans when they begin.
+_LIVE_SPANS = "OTEL_EXPORTER_OTLP_TRACES_LIVE"
 
 _COLOURS = {
     Result.PASSED: "green",
@@ -40,10 +45,13 @@ class Progress:
 
     Args:
         stream: where to; standard error, so that standard output has the summary alone.
+        spans_shown: whoever runs this program shows its spans as they come, as `buildonce run` and
+            `dagger run` do; what is a span is then not said twice. None: as the environment says.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, *, spans_shown: bool | None = None) -> None:
         self._stream = stream or sys.stderr
+        self._spans_shown = _LIVE_SPANS in os.environ if spans_shown is None else spans_shown
 
     def say(self, text: str) -> None:
         """A line of its own."""
@@ -51,10 +59,13 @@ class Progress:
 
     def stage(self, stage: StageRecord) -> None:
         """A stage began."""
-        self.say(f"{stage.name}")
+        if not self._spans_shown:
+            self.say(f"{stage.name}")
 
     def check(self, check: CheckRecord) -> None:
         """A check ended."""
+        if self._spans_shown:
+            return
         result = check.result or "?"
         cached = " (cached)" if check.cached else ""
         self.say(f"  {check.name} {result} in {duration(check.seconds)}{cached}: {check.summary}")
@@ -80,14 +91,12 @@ def summarize(record: RunRecord, stream: TextIO | None = None) -> None:
         for check in stage.checks:
             table.add_row(
                 "", check.name, _ended(check.result), duration(check.seconds),
-                "cached" if check.cached else "", check.summary.splitlines()[0] if check.summary
-                else "",
+                "cached" if check.cached else "", _cut(check.summary),
             )  # fmt: skip
     console.print()
     if record.stages:
         # Wide enough for every row: a log that is cut at column 80 hides what failed.
-        width = max(console.width, 200)
-        console.print(table, width=width, no_wrap=True, crop=False)
+        console.print(table, width=max(console.width, 200), no_wrap=True, crop=False)
         console.print()
     for name, value in _facts(record):
         console.print(Text(f"{name:<12}", "bold"), Text(value), sep="", end="\n")
@@ -108,6 +117,11 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _cut(text: str) -> str:
+    first = text.partition("\n")[0]
+    return first if len(first) <= _SHOWN_SUMMARY else f"{first[: _SHOWN_SUMMARY - 1]}…"
 
 
 def _ended(result: Result | None) -> Text:
