@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import subprocess
 import tarfile
 from fnmatch import fnmatch
@@ -43,6 +44,15 @@ _DPKG_OPTIONS = (
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
 )
+
+# Python writes byte code with references that depend on what else was in memory. Version 2 of the
+# format has none: the same sources then give the same bytes. Run by the image's own Python.
+_BYTE_CODE = """
+import marshal, pathlib
+for file in pathlib.Path("/usr").rglob("*.pyc"):
+    data = file.read_bytes()
+    file.write_bytes(data[:16] + marshal.dumps(marshal.loads(data[16:]), 2))
+"""
 
 # What mmdebstrap leaves of the machine and of the making. `EXTERNALLY-MANAGED` goes because `pip
 # install` must work in this image as it does in the public one whose place it takes.
@@ -108,6 +118,7 @@ async def make(*, progress: Progress = silent) -> Path:
                     f"--include={','.join(PACKAGES)}",
                     *(f"--dpkgopt={option}" for option in _DPKG_OPTIONS),
                     *(f"--aptopt={setting}" for setting in settings),
+                    f'--customize-hook=chroot "$1" python3 -I -B -c {shlex.quote(_BYTE_CODE)}',
                     *(SUITE, str(rootfs)),
                     *(source.line() for source in sources),
                 ],
@@ -133,7 +144,8 @@ async def publish(reference: str, *, progress: Progress = silent) -> str:
 
 def key() -> str:
     """What the image is made from, as a short digest."""
-    recipe = [SUITE, PACKAGES, _EPOCH, _DPKG_OPTIONS, _LEFT_OUT, _CONFIG, golang.architecture()]
+    recipe = [SUITE, PACKAGES, _EPOCH, _DPKG_OPTIONS, _LEFT_OUT, _CONFIG, _BYTE_CODE]
+    recipe.append(golang.architecture())
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
 
 
