@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 NOTHING = "\N{EN DASH}"
@@ -83,6 +84,18 @@ def rate(per_day: float | None) -> str:
         if per_day * days >= 0.95:
             return f"{per_day * days:.1f} a {unit}"
     return f"{per_day * 30:.1f} a month"
+
+
+def plain(value: object) -> str:
+    """A value of a step's data as a reader writes it."""
+    match value:
+        case None:
+            return NOTHING
+        case bool():
+            return "yes" if value else "no"
+        case list() | dict():
+            return json.dumps(value, ensure_ascii=False)
+    return str(value)
 
 
 def as_time(moment: datetime | str | None) -> datetime | None:

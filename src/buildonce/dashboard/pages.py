@@ -40,6 +40,7 @@ _templates.filters.update(
     duration=formatting.duration,
     machine=formatting.machine,
     percent=formatting.percent,
+    plain=formatting.plain,
     rate=formatting.rate,
     short=formatting.short,
 )
