@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import subprocess
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,7 +24,6 @@ from typing import Literal
 from buildonce import places
 from buildonce.errors import BuildonceError
 from buildonce.toolchain import golang
-from buildonce.toolchain.locks import locked
 from buildonce.toolchain.processes import Progress, run, silent
 from buildonce.toolchain.table import (
     GO_MODULES,
@@ -149,7 +148,7 @@ def suits(program: GoModule | SystemProgram, version: str) -> bool:
 
 async def _build_module(module: GoModule, go: golang.Go, progress: Progress) -> None:
     target = _module_target(module)
-    async with _lock_of(target, progress):
+    async with golang.build_lock(progress):
         if target.is_dir():
             return
         with whole_folder(target) as making:
@@ -177,7 +176,7 @@ async def _build_own(program: OwnModule, go: golang.Go, goarch: str, progress: P
             remedy="install buildonce again: this copy is not complete",
         )
     target = _own_target(program, go.version, goarch)
-    async with _lock_of(target, progress):
+    async with golang.build_lock(progress):
         if target.is_dir():
             return
         with whole_folder(target) as making:
@@ -227,10 +226,6 @@ async def _build(
         env=golang.environment(goarch),
         progress=report,
     )
-
-
-def _lock_of(target: Path, progress: Progress) -> AbstractAsyncContextManager[None]:
-    return locked(places.cache() / "locks" / f"{target.name}.lock", waiting=progress)
 
 
 def _flags(module: GoModule) -> list[str]:

@@ -12,8 +12,12 @@ import platform
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import anyio
 
 from buildonce import places
 from buildonce.errors import BuildonceError
@@ -112,6 +116,23 @@ def environment(goarch: str | None = None) -> Mapping[str, str]:
         "GOMODCACHE": os.environ.get("GOMODCACHE") or str(folder / "mod"),
         "GOCACHE": os.environ.get("GOCACHE") or str(folder / "build"),
     }
+
+
+async def forget_caches() -> None:
+    """Remove the module and build caches below ours (1.3 GB after all builds); a user's stay.
+
+    They speed up a build that was interrupted, and nothing once all programs are there.
+    """
+    async with build_lock():
+        for name in ("mod", "build"):
+            await anyio.to_thread.run_sync(
+                partial(shutil.rmtree, places.cache() / "go" / name, ignore_errors=True)
+            )
+
+
+def build_lock(progress: Progress | None = None) -> AbstractAsyncContextManager[None]:
+    """One build at a time: each keeps all processors busy."""
+    return locked(places.cache() / "locks" / "build.lock", waiting=progress)
 
 
 def _cached_go() -> Path:

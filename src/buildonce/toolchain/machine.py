@@ -20,7 +20,7 @@ from pathlib import Path
 import anyio
 
 from buildonce import places
-from buildonce.toolchain import base_image, binaries, containers, network, packages
+from buildonce.toolchain import base_image, binaries, containers, golang, network, packages
 from buildonce.toolchain.processes import Progress
 from buildonce.toolchain.registry import LoopbackRegistry
 from buildonce.toolchain.steps import Outcome, Step
@@ -113,6 +113,7 @@ class Setup:
                 before = (own.name,)
         return [
             *steps,
+            Step("build caches", self._no_build_caches, self._drop_build_caches, after=before),
             Step("container runtime", _never, self._find_runtime, after=("packages",)),
             Step("registry", self._registry_runs, self._start_registry, after=("packages",)),
             Step("base image", self._image_made, self._make_image, after=("packages",)),
@@ -160,6 +161,13 @@ class Setup:
 
     async def _install(self, progress: Progress) -> str:
         return await packages.install(await self._needs(), progress=progress)
+
+    async def _no_build_caches(self) -> str | None:
+        return None if (places.cache() / "go" / "mod").is_dir() else "none kept"
+
+    async def _drop_build_caches(self, _progress: Progress) -> str:
+        await golang.forget_caches()
+        return "removed: the programs are built"
 
     async def _find_runtime(self, _progress: Progress) -> str:
         self._runtime = await containers.runtime()
