@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from buildonce.engine.buildkit import TLS
+from buildonce.engine.buildkit import TLS, daemon
 from buildonce.engine.options import EngineOptions
 from buildonce.errors import BuildonceError
 
@@ -28,12 +28,9 @@ def tls(options: EngineOptions) -> TLS | None:
     if options.tls is None or not (options.address or "").startswith("tcp://"):
         return None
 
-    def present(name: str) -> object:
-        assert options.tls is not None
-        path = options.tls / name
-        return path if path.exists() else None
-
-    return TLS(ca=present("ca.pem"), cert=present("cert.pem"), key=present("key.pem"))  # type: ignore[arg-type]
+    files = (options.tls / name for name in ("ca.pem", "cert.pem", "key.pem"))
+    ca, cert, key = (file if file.exists() else None for file in files)
+    return TLS(ca, cert, key)
 
 
 @asynccontextmanager
@@ -51,5 +48,19 @@ async def find_or_start(options: EngineOptions) -> AsyncIterator[Found]:
             "there is no buildkitd to run containers with",
             remedy="buildonce setup (it builds one), or point BUILDKIT_HOST to yours",
         )
-    raise NotImplementedError
-    yield
+    config = daemon.DaemonConfig(
+        registries={
+            host: daemon.Registry(
+                http=registry.plain_http,
+                mirrors=registry.mirrors,
+                ca=tuple(str(file) for file in registry.ca),
+            )
+            for host, registry in options.registries.items()
+        },
+        runc=options.runc,
+        environment=dict(options.proxies)
+        | ({"SSL_CERT_FILE": str(options.ca)} if options.ca else {}),
+    )
+    folder = options.cache / "buildkit"
+    async with daemon.start(options.buildkitd, folder, config=config) as running:
+        yield Found(running.address, own_networks=running.network == "bridge")

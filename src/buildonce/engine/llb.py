@@ -96,11 +96,10 @@ def marshal(root: Output | None) -> pb.Definition:
         return definition
     for item in walk([root]):
         getattr(definition, "def").append(item.op)
-        if item.name or item.ignore_cache:
-            metadata = definition.metadata[item.digest]
-            if item.name:
-                metadata.description["llb.customname"] = item.name
-            metadata.ignore_cache = item.ignore_cache
+        metadata = definition.metadata[item.digest]  # a graph without any is refused
+        if item.name:
+            metadata.description["llb.customname"] = item.name
+        metadata.ignore_cache = item.ignore_cache
     terminal = pb.Op()
     terminal.inputs.add(digest=root.vertex.digest, index=root.index)
     getattr(definition, "def").append(terminal.SerializeToString(deterministic=True))

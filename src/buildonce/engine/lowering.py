@@ -159,6 +159,7 @@ def _meta(op: pb.Op, container: ContainerState, specification: ExecSpec) -> None
     meta.args.append(SHIM)
     meta.cwd = container.workdir
     meta.user = container.image.user
+    meta.removeMountStubsRecursive = True  # or the image would keep our empty folders
     env = dict(container.image.env)
     env.setdefault("PATH", DEFAULT_PATH)
     meta.env.extend(f"{key}={value}" for key, value in env.items())
@@ -292,6 +293,7 @@ def wrap(
             op.exec.meta.env.append(f"{SPECIFICATION}={specification.to_json()}")
             del op.exec.meta.args[:]
             op.exec.meta.args.append(SHIM)
+            op.exec.meta.removeMountStubsRecursive = True
             inputs = mounts.inputs
         del op.inputs[:]
         new[vertex.digest] = llb.vertex(

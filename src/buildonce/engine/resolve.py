@@ -65,7 +65,7 @@ class Resolver:
         )
         return answer if isinstance(answer, ExecutionResult) else await answer
 
-    async def _resolve(self, source: Recipe, info: GraphQLResolveInfo[Any], **args: Any) -> Any:
+    async def _resolve(self, source: Recipe, info: GraphQLResolveInfo[Any], /, **args: Any) -> Any:
         engine = self._engine
         parent_type, field = info.parent_type.name, info.field_name
         if field == "id":

@@ -150,7 +150,12 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class ContainerState:
-    """A container: a root file system, what is mounted over it, and how commands run in it."""
+    """A container: a root file system, what is mounted over it, and how commands run in it.
+
+    Attributes:
+        epoch: seconds that every timestamp of a published image is set to; None keeps them.
+        base: configuration of the image it was made from, whose layers keep theirs.
+    """
 
     platform: str
     rootfs: Output | None = None
@@ -163,7 +168,7 @@ class ContainerState:
     last: ExecState | None = None
     address: str | None = None
     epoch: int | None = None
-    default_args_given: bool = False
+    base: bytes = b""
 
     @property
     def workdir(self) -> str:

@@ -41,7 +41,14 @@ async def from_(
     env = settings.env
     for key, value in self.image.env:
         env = put(env, key, value)
-    return replace(self, rootfs=rootfs, image=replace(settings, env=env), last=None, address=pinned)
+    return replace(
+        self,
+        rootfs=rootfs,
+        image=replace(settings, env=env),
+        base=resolved.config,
+        last=None,
+        address=pinned,
+    )
 
 
 def normalize(address: str) -> str:

@@ -294,7 +294,9 @@ def without_files(engine: Engine, self: DirectoryState, paths: Sequence[str]) ->
 def diff_(engine: Engine, self: DirectoryState, other: DirectoryState) -> DirectoryState:
     if other.output is None:
         return DirectoryState(platform=self.platform)
-    return replace(self, output=diff(at_root(self), at_root(other), platform=self.platform), path="/")
+    return replace(
+        self, output=diff(at_root(self), at_root(other), platform=self.platform), path="/"
+    )
 
 
 @operation("Directory.export")

@@ -227,7 +227,10 @@ def tree(
     if repository.known_hosts:
         attributes["git.knownsshhosts"] = repository.known_hosts
     output = llb.source(
-        f"git://{address}#{self.commit}", attributes, platform=engine.platform, name=f"git {repository.url}#{self.name}"
+        f"git://{address}#{self.commit}",
+        attributes,
+        platform=engine.platform,
+        name=f"git {repository.url}#{self.name}",
     )
     return DirectoryState(output, "/", engine.platform)
 
@@ -255,7 +258,5 @@ def http(
         attributes["http.checksum"] = checksum
     if auth_header is not None:
         attributes["http.authheadersecret"] = auth_header.identity
-    output = llb.source(
-        url, attributes, platform=engine.platform, name=f"http {url}"
-    )
+    output = llb.source(url, attributes, platform=engine.platform, name=f"http {url}")
     return FileState(output, f"/{chosen}", engine.platform)

@@ -72,6 +72,7 @@ async def docker_build(
         platform=chosen,
         rootfs=output,
         image=images.read(config),
+        base=result.metadata.get("containerimage.base.config", b""),
         epoch=int(epoch) if epoch.isdecimal() else None,
     )
 
@@ -92,7 +93,11 @@ async def _without_ignored(
         patterns = [p for p in patterns if p]
         if not patterns:
             return root
-        return FileActions(None).copy(root, "/", "/", contents=True, exclude=patterns).done(platform=folder.platform)
+        return (
+            FileActions(None)
+            .copy(root, "/", "/", contents=True, exclude=patterns)
+            .done(platform=folder.platform)
+        )
     return root
 
 
@@ -122,6 +127,8 @@ def _attributes(
     if len(epochs) == 1 and None not in epochs:
         attributes["source-date-epoch"] = str(epochs.pop())
         attributes["rewrite-timestamp"] = "true"
+        if len(containers) == 1 and containers[0].base:
+            attributes["containerimage.base.config"] = containers[0].base.decode()
     for container in containers:
         for name, value in container.annotations:
             attributes[f"annotation.{name}"] = value
