@@ -139,7 +139,7 @@ async def test_a_container_command_that_fails_is_a_failed_check(told: Told) -> N
     record = told.check("build")
     assert record.result == "failed"
     assert "`pip install` failed in a container with exit code 2" in record.summary
-    assert [failure.message for failure in record.failures] == ["line 1", "ERROR: no such thing"]
+    assert record.details == ("line 1", "ERROR: no such thing")
 
 
 async def test_cached_is_what_ran_before_this_run(told: Told) -> None:

@@ -28,7 +28,7 @@ from buildonce.pipeline.errors import explain, gate_error
 from buildonce.pipeline.journal import Journal
 from buildonce.pipeline.options import options_for
 from buildonce.report import CheckRecord, Result, StageRecord
-from buildonce.stages import Check, Failure
+from buildonce.stages import Check
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -213,9 +213,8 @@ class Checks(AbstractAsyncContextManager["Checks"]):
         problem, code, _ = explain(error)
         broken = code != ExitCode.CHECK_FAILED
         record.result = Result.BROKEN if broken else Result.FAILED
-        first, *rest = problem.message.splitlines()
-        record.summary = first
-        record.failures = tuple(Failure(id=record.name, message=line.strip()) for line in rest)
+        record.summary, *rest = problem.message.splitlines()
+        record.details = tuple(line.strip() for line in rest)
         record.remedy = problem.remedy
         self._journal.debug(error)
 

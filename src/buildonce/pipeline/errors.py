@@ -9,7 +9,7 @@ import dagger
 from buildonce.errors import BuildonceError, ExitCode
 from buildonce.report import CheckRecord, Problem, Result
 
-_SHOWN_LINES = 12
+_SHOWN_LINES = 8
 
 
 class CheckFailed(BuildonceError):
@@ -54,7 +54,7 @@ def explain(error: BaseException) -> tuple[Problem, ExitCode, bool]:
         said = (error.stderr.strip() or error.stdout.strip() or "it said nothing").splitlines()
         command = " ".join(error.command)
         message = f"`{_short(command)}` failed in a container with exit code {error.exit_code}:\n"
-        message += "\n".join(f"    {line}" for line in said[-_SHOWN_LINES:])
+        message += "\n".join(f"    {_short(line, 200)}" for line in said[-_SHOWN_LINES:])
         return Problem(message), ExitCode.CHECK_FAILED, True
     if isinstance(error, dagger.QueryError):
         lines = str(error).strip().splitlines() or ["no message"]

@@ -217,7 +217,11 @@ class Pipeline:
         repository = self.config.project.repository
         reference = await publish(container, f"{repository}:{tag}")
         pushed = Image(repository, Image.from_reference(reference).digest)
+        known = await self._ledger.release(pushed.digest) is not None
         release, changed = await self._record_release(pushed)
+        if isinstance(image, Running):
+            # Only now it is known whether the build gave anything new.
+            image.record.cached, image.record.summary = known, pushed.digest
         record = self._journal.record
         record.release, record.release_changed = release, changed
         state = "released" if changed else "release as before"

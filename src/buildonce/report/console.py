@@ -79,10 +79,13 @@ def summarize(record: RunRecord, stream: TextIO | None = None) -> None:
     from rich.text import Text
 
     stream = stream or sys.stdout
-    console = Console(file=stream, highlight=False, soft_wrap=True)
+    # A log has no width, and one that is cut at column 80 hides what failed.
+    width = None if stream.isatty() else 200
+    console = Console(file=stream, highlight=False, soft_wrap=True, width=width)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("stage", "check", "result", "time", "", ""):
         table.add_column(title, justify="right" if title == "time" else "left", no_wrap=True)
+    table.columns[-1].no_wrap = False  # the one to give way on a narrow terminal
     for stage in record.stages:
         table.add_row(
             Text(stage.name, "bold"), "", _ended(stage.result), duration(stage.seconds),
@@ -95,8 +98,7 @@ def summarize(record: RunRecord, stream: TextIO | None = None) -> None:
             )  # fmt: skip
     console.print()
     if record.stages:
-        # Wide enough for every row: a log that is cut at column 80 hides what failed.
-        console.print(table, width=max(console.width, 200), no_wrap=True, crop=False)
+        console.print(table)
         console.print()
     for name, value in _facts(record):
         console.print(Text(f"{name:<12}", "bold"), Text(value), sep="", end="\n")
@@ -154,7 +156,8 @@ def _print_failures(record: RunRecord, console: Console) -> None:
     alike: dict[tuple[object, ...], list[CheckRecord]] = {}
     for stage in record.stages:
         for check in stage.failing:
-            alike.setdefault((check.failures, check.remedy, check.result), []).append(check)
+            told = (check.result, check.summary, check.failures, check.details, check.remedy)
+            alike.setdefault(told, []).append(check)
     for checks in alike.values():
         names = ", ".join(check.name for check in checks)
         console.print(Text(f"\n{names} {checks[0].result}: {checks[0].summary}", "bold red"))
@@ -162,6 +165,8 @@ def _print_failures(record: RunRecord, console: Console) -> None:
             console.print(Text(f"  {failure}"))
         if (more := len(checks[0].failures) - _SHOWN_FAILURES) > 0:
             console.print(Text(f"  and {more} more: see out/summary.json"))
+        for line in checks[0].details:
+            console.print(Text(f"  {line}"))
         if checks[0].remedy:
             console.print(Text(f"  try: {checks[0].remedy}"))
     if record.problem:

@@ -70,7 +70,7 @@ def _as_suite(stage: str, check: CheckRecord) -> Element:
     if bad:
         tag = "error" if check.result == Result.BROKEN else "failure"
         problem = SubElement(case, tag, message=_xml(check.summary))
-        problem.text = _xml("\n".join(str(failure) for failure in check.failures))
+        problem.text = _xml("\n".join([*map(str, check.failures), *check.details]))
     elif skipped:
         SubElement(case, "skipped", message="cancelled")
     return suite

@@ -38,6 +38,7 @@ class CheckRecord:
         cached: an earlier result was used; None when that is not known.
         summary: one line.
         failures: what is wrong.
+        details: more lines on why it could not be done, where it was not done.
         remedy: what to do about it, where the error says.
         files: its reports, relative to the project.
     """
@@ -48,6 +49,7 @@ class CheckRecord:
     cached: bool | None = None
     summary: str = ""
     failures: tuple[Failure, ...] = ()
+    details: tuple[str, ...] = ()
     remedy: str | None = None
     files: tuple[str, ...] = ()
 
@@ -172,6 +174,7 @@ def _stage_json(stage: StageRecord) -> dict[str, Any]:
                     }
                     for failure in check.failures
                 ],
+                "details": list(check.details),
                 "files": list(check.files),
             }
             for check in stage.checks

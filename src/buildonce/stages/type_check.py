@@ -16,16 +16,21 @@ _CONFIGURATION = ("pyproject.toml", "mypy.ini", ".mypy.ini", "setup.cfg")
 
 
 async def type_check(
-    source: dagger.Directory, python: dagger.Container, *, paths: Sequence[str] = ("src",)
+    source: dagger.Directory,
+    python: dagger.Container,
+    *,
+    paths: Sequence[str] = ("src",),
+    sources: Sequence[str] = ("src",),
 ) -> Check:
     """Check types, as strictly as the project's mypy configuration says.
 
     mypy's own cache is a cache volume: a changed file costs its own check and not all of them.
 
     Args:
-        source: the project; only `paths` and mypy's configuration are looked at.
+        source: the project; only `paths`, `sources` and mypy's configuration are looked at.
         python: a container with mypy 1.11 or newer and the project's dependencies.
         paths: what to check, relative to the source.
+        sources: what that imports, relative to the source.
 
     Returns:
         Failures named by mypy's code ("arg-type") with path and line. Reports: mypy.jsonl.
@@ -37,7 +42,7 @@ async def type_check(
         check = await type_check(source, python_environment(python, requirements))
     """
     container = in_project(
-        python, source.filter(include=[*paths, *_CONFIGURATION])
+        python, source.filter(include=[*paths, *sources, *_CONFIGURATION])
     ).with_mounted_cache("/var/cache/mypy", dag.cache_volume("buildonce-mypy"))
     options = ["--output=json", "--cache-dir=/var/cache/mypy", "--no-error-summary"]
     run = await run_tool(container, ["mypy", *options, *paths], report="mypy.jsonl")
@@ -69,7 +74,8 @@ def _failures(report: str) -> tuple[Failure, ...]:
                     id=found.get("code") or "error",
                     message=found["message"],
                     path=found["file"],
-                    line=found["line"],
+                    # -1 stands for the whole file.
+                    line=found["line"] if found["line"] > 0 else None,
                 )
             )
     return tuple(failures)
