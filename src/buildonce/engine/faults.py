@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 
 _PROCESS = re.compile(r'process "/\.buildonce/shim" did not complete successfully: ')
 
+# Where the daemon mounts a file system while it edits it: nothing that a user knows.
+_MOUNTED = re.compile(r"/[^\s:]*/cachemounts/buildkit\d+")
+
 
 async def explain(engine: Engine, error: BuildonceError, output: Output) -> QueryFailed:
     """What to answer for `error`, which running `output` ended with."""
     if not isinstance(error, SolveError):
         return QueryFailed(str(error))
+    not_started = engine.services.failure_of(output)
+    if not_started is not None:
+        return not_started
     specification = _specification(error)
     if specification is None or error.exit_status is None:
         return QueryFailed(clean(error.message))
@@ -53,7 +59,7 @@ def _specification(error: SolveError) -> dict[str, list[str]] | None:
 
 def clean(message: str) -> str:
     """BuildKit's message without its own plumbing."""
-    text = _PROCESS.sub("", message)
+    text = _MOUNTED.sub("", _PROCESS.sub("", message))
     for prefix in ("rpc error: code = Unknown desc = ", "failed to solve: "):
         text = text.replace(prefix, "")
     return text.strip()

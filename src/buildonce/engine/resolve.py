@@ -92,7 +92,7 @@ class Resolver:
         if isinstance(get_named_type(returned), GraphQLObjectType):
             return Recipe(get_named_type(returned).name, field, source, values)
         answer = await engine.call(function, source, values)
-        if field == "sync":
+        if get_named_type(returned).name == "ID":  # `sync`, `start`, `stop`: the object itself
             return engine.recipes.remember(source)
         return answer
 

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio.abc import ByteStream, SocketStream
+from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream
 
 from buildonce.engine import lowering
 from buildonce.engine.buildkit import Container, ExecSpec, Process, Relay
@@ -237,25 +237,45 @@ async def run_tunnel(
     """Listen on loopback ports of the client's machine and lead them to a service."""
     assert service.upstream is not None
     upstream = await engine.services.start(service.upstream)
-    group = await stack.enter_async_context(anyio.create_task_group())
-    stack.callback(group.cancel_scope.cancel)
-    numbers: list[int] = []
+    listeners: list[tuple[Listener[SocketStream], int]] = []
     for front, back, _ in service.forwards:
         try:
-            listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=front)
+            opened = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=front)
         except OSError as error:
             raise QueryFailed(
                 f"cannot listen on 127.0.0.1:{front}: {error.strerror or error}; "
                 "choose another port, or let one be chosen with random"
             ) from error
-        numbers.append(listener.extra(anyio.abc.SocketAttribute.local_port))  # noqa: S610 (no Django)
-
-        async def lead(near: SocketStream, port: int = back) -> None:
-            async with near, await dial(engine, upstream, port) as far:
-                await pump(near, far)
-
-        group.start_soon(listener.serve, lead)
+        stack.push_async_callback(opened.aclose)
+        listeners.append((opened.listeners[0], back))
+    # A task of its own, because a task group must end in the task that it began in.
+    serving = asyncio.create_task(_lead(engine, upstream, listeners))
+    stack.push_async_callback(_end, serving)
+    numbers = [one.extra(SocketAttribute.local_port) for one, _ in listeners]  # noqa: S610
     return Running("127.0.0.1", numbers, stack)
+
+
+async def _lead(
+    engine: Engine, upstream: Running, listeners: Sequence[tuple[Listener[SocketStream], int]]
+) -> None:
+    async def serve(listener: Listener[SocketStream], port: int) -> None:
+        async def lead(near: SocketStream) -> None:
+            try:
+                async with near, await dial(engine, upstream, port) as far:
+                    await pump(near, far)
+            except OSError:
+                pass  # the service is gone, and with it the connection
+
+        await listener.serve(lead)
+
+    async with anyio.create_task_group() as group:
+        for listener, port in listeners:
+            group.start_soon(serve, listener, port)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def dial(engine: Engine, running: Running, port: int) -> ByteStream:

@@ -44,6 +44,7 @@ class _Use:
     users: int = 0
     pinned: bool = False
     running: Running | None = None
+    failure: QueryFailed | None = None
     ending: asyncio.Task[None] | None = None
     log: deque[bytes] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
 
@@ -109,14 +110,37 @@ class Services:
         if bindings is None:
             return None
         lines = [_LOCALHOST]
-        async with asyncio.TaskGroup() as group:
-            started = [group.create_task(self._started(self._use(b.service))) for b in bindings]
-        for binding, task in zip(bindings, started, strict=True):
+        started = await asyncio.gather(
+            *(self._started_for(binding) for binding in bindings), return_exceptions=True
+        )
+        for binding, running in zip(bindings, started, strict=True):
+            if isinstance(running, BaseException):
+                raise running
             names = [binding.alias]
             if binding.service.hostname:
                 names.append(binding.service.hostname)
-            lines.append(f"{task.result().address}\t{' '.join(names)}\n")
+            lines.append(f"{running.address}\t{' '.join(names)}\n")
         return "".join(lines).encode()
+
+    async def _started_for(self, binding: Binding) -> Running:
+        use = self._use(binding.service)
+        use.failure = None
+        try:
+            return await self._started(use)
+        except QueryFailed as error:
+            # The daemon only learns that it gets no hosts file; `failure_of` tells the rest.
+            use.failure = error
+            raise
+
+    def failure_of(self, output: Output) -> QueryFailed | None:
+        """Why a service that `output` is bound to did not start; None if they all did."""
+        for binding in self._bindings(output) if self._bound else ():
+            use = self._uses.get(binding.service.identity)
+            if use is not None and use.failure is not None:
+                failed = QueryFailed(f"start {binding.alias}: {use.failure}")
+                failed.extensions = use.failure.extensions
+                return failed
+        return None
 
     @asynccontextmanager
     async def in_use(self, output: Output) -> AsyncIterator[None]:
