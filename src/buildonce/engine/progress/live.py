@@ -72,6 +72,7 @@ class LiveView:
         self._below: list[str] = []  # what they show
         self._whole: list[str] = []
         self._partial = ""
+        self._asked: str | None = None  # the unfinished line that the cursor stands behind
         self._undecoded = b""
         self._partial_since = 0.0
 
@@ -95,12 +96,17 @@ class LiveView:
 
     def pending(self) -> str:
         """The characters that bring the screen up to date."""
+        begun = self._continue_question()
+        if self._asked is not None:
+            return begun
+        return begun + self._picture()
+
+    def _picture(self) -> str:
         now = self._clock()
         width, height = self._screen.size()
-        above = [clean(line, colours=True) + RESET for line in self._whole]
-        self._whole = []
+        above = self._take()
         below = []
-        partial = clean(self._partial, colours=True) + RESET if self._partial else ""
+        partial = _shown(self._partial)
         if partial:
             plain = clean(self._partial)
             below.append(partial if len(plain) < width else _cut(plain, width - 1))
@@ -108,8 +114,10 @@ class LiveView:
         if not asking:
             rows = max(3, min(height - 4, _MOST_ROWS))
             below += tree.render(self._model, now=now, width=width - 1, height=rows, cut=_cut)
-        if not above and below == self._below:
+        if not above and below == self._below and not asking:
             return ""
+        if asking:
+            self._asked = self._partial
         self._below = below
         return self._replace(above, below, keep_cursor=bool(asking))
 
@@ -117,14 +125,42 @@ class LiveView:
         """The characters that leave the screen as it stays."""
         now = self._clock()
         width, _ = self._screen.size()
+        begun = self._continue_question()
+        if self._asked is not None:
+            begun += "\n"
+            self._asked, self._painted, self._partial = None, 0, ""
         if self._partial:
             self._whole.append(self._partial)
             self._partial = ""
-        above = [clean(line, colours=True) + RESET for line in self._whole]
-        self._whole = []
+        above = self._take()
         above += tree.final(self._model, now=now, width=width - 1, cut=_cut)
         above.append(summary)
-        return self._replace(above, [], keep_cursor=True)
+        return begun + self._replace(above, [], keep_cursor=True)
+
+    def _take(self) -> list[str]:
+        """The whole lines of output since the last time, as they go on the screen."""
+        lines, self._whole = self._whole, []
+        return [_shown(line) for line in lines]
+
+    def _continue_question(self) -> str:
+        """What follows an unfinished line that has the screen for itself.
+
+        It is written where the cursor is: behind the line, or below it, when the user has answered
+        and the terminal has shown that.
+        """
+        if self._asked is None:
+            return ""
+        line = self._whole[0] if self._whole else self._partial
+        more = line[len(self._asked) :]
+        if not line.startswith(self._asked) or "\r" in more:
+            self._asked = None
+            return ""
+        if not self._whole:
+            self._asked = self._partial
+            return _shown(more)
+        del self._whole[0]
+        self._asked, self._painted, self._below = None, 0, []
+        return _shown(more) + "\n"
 
     def _replace(self, above: list[str], below: list[str], *, keep_cursor: bool) -> str:
         up = f"\x1b[{self._painted - 1}A" if self._painted > 1 else ""
@@ -134,6 +170,11 @@ class LiveView:
         self._painted = len(below)
         text = (_SHOW_CURSOR if keep_cursor or not below else _HIDE_CURSOR) + text
         return text if self._colours else _without_colours(text)
+
+
+def _shown(line: str) -> str:
+    text = clean(line, colours=True)
+    return text + RESET if "\x1b" in text else text
 
 
 def _without_colours(text: str) -> str:

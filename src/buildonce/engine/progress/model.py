@@ -222,7 +222,7 @@ class Model:
 
     def _place(self, node: Node, parent: str | None) -> None:
         found = self._spans.get(parent) if parent else None
-        if found:
+        if found and found is not node:
             self._move(node, found)
             return
         self.roots.append(node)

@@ -14,11 +14,10 @@ import re
 
 _SEQUENCES = re.compile(
     "(?P<colour>\x1b\\[[0-9;:]{0,64}m)"
-    "|\x1b[P\\]X^_k].{0,65536}?(?:\x07|\x1b\\\\|\x9c|$)"  # strings: titles, clipboards, …
-    "|[\x90\x98\x9d\x9e\x9f].{0,65536}?(?:\x07|\x1b\\\\|\x9c|$)"
+    # Strings: titles, clipboards, links, … Each ends where the next sequence begins, at the latest.
+    "|(?:\x1b[P\\]X^_k]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\\\|\x9c)?"
     "|(?:\x1b\\[|\x9b)[0-?]{0,64}[ -/]{0,64}[@-~]?"  # cursor movement, clearing, modes
-    "|\x1b[ -/]{0,64}[0-~]?",
-    re.DOTALL,
+    "|\x1b[ -/]{0,64}[0-~]?"
 )
 # What is left of control characters, and the ones that reorder text to hide what it says.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
