@@ -14,10 +14,16 @@ HAPROXY = Need("haproxy", ("haproxy",), "switching traffic", lambda: False)
 
 @pytest.fixture
 def bare(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    monkeypatch.delenv("BUILDKIT_HOST", raising=False)
     monkeypatch.setenv("PATH", str(sandbox.path))
     monkeypatch.setattr(packages, "_SEARCH", "")
     monkeypatch.setattr(packages, "CNI_FOLDERS", ())
     return sandbox
+
+
+@pytest.fixture(autouse=True)
+def root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
 
 
 def names(*, offline: bool, docker: bool) -> set[str]:
@@ -38,6 +44,15 @@ def test_a_bare_machine_needs_all(bare: Sandbox) -> None:
 
 def test_docker_needs_no_podman_and_the_network_no_image_maker(bare: Sandbox) -> None:
     assert names(offline=False, docker=True) == {"runc", "CNI plugins", "iptables", "haproxy"}
+
+
+def test_an_ordinary_user_needs_user_namespaces_or_a_remote_buildkit(
+    bare: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert "rootlesskit" in names(offline=False, docker=True)
+    monkeypatch.setenv("BUILDKIT_HOST", "tcp://buildkit.test:1234")
+    assert "rootlesskit" not in names(offline=False, docker=True)
 
 
 def test_what_is_there_is_not_installed(bare: Sandbox) -> None:

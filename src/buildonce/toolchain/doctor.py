@@ -57,21 +57,17 @@ class Part:
 
 async def examine(setup: Setup) -> list[Part]:
     """Every part in the order a pipeline needs them; a second or two, changes nothing."""
-    offline = (os.environ.get(PROFILE_VARIABLE) or "") == network.OFFLINE
-    remembered = setup.remembered()
-    if remembered is not None:
-        offline = remembered.profile == network.OFFLINE
 
-    async def profile() -> list[Part]:
-        return [await _network(setup)]
+    async def profile_and_delivery() -> list[Part]:
+        profile = await _network(setup)
+        return [profile, *await _delivery(setup, offline=profile.version == network.OFFLINE)]
 
     checks: list[Callable[[], Awaitable[list[Part]]]] = [
         _python,
         _go_programs,
         _engine,
-        profile,
         _runtime,
-        lambda: _delivery(setup, offline=offline),
+        profile_and_delivery,
         _disk,
     ]
     results: dict[int, list[Part]] = {}
@@ -195,7 +191,7 @@ def _rights() -> Part:
     missing = ", ".join(what for what, _ in problems)
     return Part(
         "user",
-        State.DEGRADED,
+        State.MISSING,
         f"not root, and {missing}: buildkitd cannot be started by this user",
         "",
         f"{' && '.join(remedy for _, remedy in problems)}; or set BUILDKIT_HOST",

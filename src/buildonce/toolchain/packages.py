@@ -92,6 +92,15 @@ def needed(*, offline: bool, docker: bool) -> list[Need]:
                 lambda: find("docker-registry") is not None,
             )
         )
+    if os.geteuid() != 0 and not os.environ.get("BUILDKIT_HOST"):
+        needs.append(
+            Need(
+                "rootlesskit",
+                ("rootlesskit", "uidmap"),
+                "buildkitd without root",
+                lambda: program("rootlesskit") is not None and program("newuidmap") is not None,
+            )
+        )
     if not docker:
         needs.append(
             Need(
