@@ -20,6 +20,7 @@ from buildonce.engine.buildkit import (
     Build,
     Client,
     Export,
+    Image,
     PathNotFound,
     ResolvedImage,
     Result,
@@ -301,11 +302,14 @@ class Engine:
         Args:
             results: (platform, root file system, configuration) of each; several make an index.
         """
-        if len(results) != 1:
-            raise QueryFailed("images of several platforms are not published yet")
-        _, definition, config = results[0]
-        attributes = {**export.attrs, "containerimage.config": config.decode()}
         try:
+            if len(results) > 1:
+                images = [Image(*result) for result in results]
+                return await self.client.export_index(
+                    images, self.session, export, on_status=self.steps.update
+                )
+            [(_, definition, config)] = results
+            attributes = {**export.attrs, "containerimage.config": config.decode()}
             return await self.client.solve(
                 definition,
                 self.session,

@@ -123,6 +123,24 @@ class Build:
             self._job.cancel()
             raise
 
+    async def finish(
+        self, refs: Mapping[str, str], metadata: Mapping[str, bytes]
+    ) -> dict[str, str]:
+        """End the build with a result for its exporters, by platform, and answer what they say.
+
+        Raises:
+            SolveError: an exporter failed.
+        """
+        result = gateway_pb2.Result(
+            refs=gateway_pb2.RefMap(
+                refs={platform: gateway_pb2.Ref(id=ref) for platform, ref in refs.items()}
+            ),
+            metadata=metadata,
+        )
+        request = gateway_pb2.ReturnRequest(result=result)
+        await self._call("Return", request, gateway_pb2.ReturnResponse)
+        return await asyncio.shield(self._job)
+
     async def closed(self) -> None:
         """End the build; its references are gone after this."""
         if not self._job.done():

@@ -9,6 +9,7 @@ async with Client.connect("unix:///run/buildkit/buildkitd.sock") as client:
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -90,6 +91,15 @@ class Usage:
     shared: bool
     kind: str
     description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One platform's part of an image: its root file system and its configuration (JSON)."""
+
+    platform: str
+    definition: ops_pb2.Definition
+    config: bytes
 
 
 class Client:
@@ -191,15 +201,16 @@ class Client:
         Args:
             on_status: called with the daemon's progress: vertices, logs, transfers.
         """
-        return self._build(session, on_status)
+        request = control_pb2.SolveRequest(Ref=new_id(), Session=session.id, Internal=True)
+        return self._job(request, on_status)
 
     @asynccontextmanager
-    async def _build(self, session: Session, on_status: OnStatus | None) -> AsyncIterator[Build]:
-        ref = new_id()
-        request = control_pb2.SolveRequest(Ref=ref, Session=session.id, Internal=True)
+    async def _job(
+        self, request: control_pb2.SolveRequest, on_status: OnStatus | None
+    ) -> AsyncIterator[Build]:
         job = asyncio.create_task(self._solve(request, None))
-        status = self._follow(ref, on_status)
-        build = Build(self._caller.within(ref), job)
+        status = self._follow(request.Ref, on_status)
+        build = Build(self._caller.within(request.Ref), job)
         try:
             await build.opened()
             yield build
@@ -231,49 +242,78 @@ class Client:
         Raises:
             SolveError: a step or an exporter failed.
         """
-        if any(export.receiver is not None for export in exports):
-            async with self.session(name=session.name, shared_key=session.shared_key) as own:
-                own.share(session)
-                own.receivers = {
-                    number: export.receiver
-                    for number, export in enumerate(exports)
-                    if export.receiver is not None
+        async with self._serving(session, exports) as (served, bare):
+            request = control_pb2.SolveRequest(
+                Ref=new_id(),
+                Definition=definition,
+                Session=served.id,
+                Frontend=frontend,
+                FrontendAttrs=frontend_attrs,
+                FrontendInputs=frontend_inputs,
+                Cache=control_pb2.CacheOptions(
+                    Imports=[c.message() for c in cache_imports],
+                    Exports=[c.message() for c in cache_exports],
+                ),
+                Entitlements=entitlements,
+                Internal=internal,
+                Exporters=[e.message() for e in bare],
+            )
+            status = self._follow(request.Ref, on_status)
+            try:
+                return await self._solve(request, definition)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await _end(status)
+
+    async def export_index(
+        self,
+        images: Sequence[Image],
+        session: Session,
+        export: Export,
+        *,
+        on_status: OnStatus | None = None,
+    ) -> dict[str, str]:
+        """Export images of several platforms as one; the answer is as of `solve`.
+
+        Raises:
+            SolveError: a step or the exporter failed.
+        """
+        async with self._serving(session, [export]) as (served, bare):
+            request = control_pb2.SolveRequest(
+                Ref=new_id(),
+                Session=served.id,
+                Internal=True,
+                Exporters=[e.message() for e in bare],
+            )
+            async with self._job(request, on_status) as build:
+                refs = {i.platform: (await build.solve(i.definition)).ref for i in images}
+                platforms = {
+                    "Platforms": [
+                        {"ID": i.platform, "Platform": _platform_document(i.platform)}
+                        for i in images
+                    ]
                 }
-                bare = [Export(e.type, e.attrs) for e in exports]
-                return await self.solve(
-                    definition,
-                    own,
-                    exports=bare,
-                    frontend=frontend,
-                    frontend_attrs=frontend_attrs,
-                    frontend_inputs=frontend_inputs,
-                    cache_imports=cache_imports,
-                    cache_exports=cache_exports,
-                    entitlements=entitlements,
-                    on_status=on_status,
-                    internal=internal,
-                )
-        request = control_pb2.SolveRequest(
-            Ref=new_id(),
-            Definition=definition,
-            Session=session.id,
-            Frontend=frontend,
-            FrontendAttrs=frontend_attrs,
-            FrontendInputs=frontend_inputs,
-            Cache=control_pb2.CacheOptions(
-                Imports=[c.message() for c in cache_imports],
-                Exports=[c.message() for c in cache_exports],
-            ),
-            Entitlements=entitlements,
-            Internal=internal,
-            Exporters=[e.message() for e in exports],
-        )
-        status = self._follow(request.Ref, on_status)
-        try:
-            return await self._solve(request, definition)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await _end(status)
+                metadata = {"refs.platforms": json.dumps(platforms).encode()}
+                for image in images:
+                    metadata[f"containerimage.config/{image.platform}"] = image.config
+                return await build.finish(refs, metadata)
+
+    @asynccontextmanager
+    async def _serving(
+        self, session: Session, exports: Sequence[Export]
+    ) -> AsyncIterator[tuple[Session, list[Export]]]:
+        """A session for exporters that send to us, which serves what `session` serves too."""
+        if all(export.receiver is None for export in exports):
+            yield session, list(exports)
+            return
+        async with self.session(name=session.name, shared_key=session.shared_key) as own:
+            own.share(session)
+            own.receivers = {
+                number: export.receiver
+                for number, export in enumerate(exports)
+                if export.receiver is not None
+            }
+            yield own, [Export(e.type, e.attrs) for e in exports]
 
     async def _solve(
         self, request: control_pb2.SolveRequest, definition: ops_pb2.Definition | None
@@ -335,6 +375,13 @@ def platform_text(platform: ops_pb2.Platform) -> str:
     """`linux/arm64/v8` of the message."""
     parts = (platform.OS, platform.Architecture, platform.Variant)
     return "/".join(part for part in parts if part)
+
+
+def _platform_document(platform: str) -> dict[str, str]:
+    """`linux/arm64/v8` as OCI writes it."""
+    os, architecture, variant = (*platform.split("/"), "", "")[:3]
+    document = {"os": os, "architecture": architecture}
+    return {**document, "variant": variant} if variant else document
 
 
 def _usage(record: control_pb2.UsageRecord) -> Usage:
