@@ -347,7 +347,7 @@ def test_a_reader_says_that_it_may_not_undo_a_dead_writers_journal(path: Path) -
     die_in_the_middle(path)
     with pytest.raises(LedgerLocked, match="a writer that died") as locked:
         Ledger.open(path, read_only=True, patience=0.2)
-    assert "buildonce history" in str(locked.value.remedy)
+    assert "buildonce status" in str(locked.value.remedy)
 
 
 def test_a_reader_waits_for_a_writer_to_undo_the_journal(path: Path) -> None:

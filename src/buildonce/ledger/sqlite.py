@@ -257,7 +257,7 @@ class SqliteStore:
             return LedgerLocked(
                 f"the ledger {self.path} has the journal of a writer that died, and this reader "
                 "may not undo it",
-                remedy="run `buildonce history` on the machine that owns the file; it repairs it",
+                remedy="run `buildonce status` on the machine that owns the file; it repairs it",
             )
         if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")):
             return self._damaged(str(error))
