@@ -386,3 +386,14 @@ def test_a_bug_is_a_plain_500_with_the_headers(
     assert answer.status_code == 500
     assert "secret cause" not in answer.text
     assert "content-security-policy" in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "key"), [("runs", "id"), ("rollouts", "id"), ("releases", "version")]
+)
+def test_one_of_each_is_what_its_list_holds(client: TestClient, path: str, key: str) -> None:
+    item = client.get(f"/api/{path}").json()["items"][0]
+    assert client.get(f"/api/{path}/{item[key]}").json() == item
+    missing = client.get(f"/api/{path}/unknown")
+    assert missing.status_code == 404
+    assert missing.json()["error"]
