@@ -109,7 +109,7 @@ class MemoryTarget:
             await self._effect("sweep", lambda: [self.containers.pop(one) for one in strays])
 
     async def prepare(self, release: Release, *, rollout: str, step: Step) -> Candidate:
-        async with step("pull"):
+        async with step("pull", reference=release.image.reference):
             await self._effect("pull", lambda: self.fetched.add(release.image.digest))
         name = f"container of {rollout}"
 
@@ -117,9 +117,9 @@ class MemoryTarget:
             self.candidate, self.percent = (name, rollout, release), 0
 
         await self._effect("reserve", reserve)
-        async with step("start"):
+        async with step("start", container=name):
             await self._effect("start", lambda: self.containers.update({name: release}))
-        async with step("healthy"):
+        async with step("healthy", path="/healthz"):
             await self.power.tick("healthy")
         return Candidate(name, rollout, release)
 

@@ -50,6 +50,17 @@ class Shift:
 
 ALL_AT_ONCE = (Shift(100),)
 
+_TELL = {
+    "pull": "pulling {reference}",
+    "start": "starting {container}",
+    "healthy": "waiting for GET {path} to succeed",
+    "shift": "{percent} % of the traffic to the new release",
+    "bake": "watching for {seconds:g} s with {percent} % of the traffic",
+    "smoke": "smoke test",
+    "finish": "retiring the previous release",
+}
+"""What is said when a step begins; the steps of other targets may have other names."""
+
 
 def _quiet(_: str) -> None: ...
 
@@ -234,8 +245,9 @@ class _Rollout:
             async with self._step("shift", percent=shift.percent):
                 await self.target.shift(candidate, shift.percent)
             if shift.bake:
-                async with self._step("bake", percent=shift.percent):
-                    await anyio.sleep(shift.bake.total_seconds())
+                seconds = shift.bake.total_seconds()
+                async with self._step("bake", percent=shift.percent, seconds=seconds):
+                    await anyio.sleep(seconds)
         async with self._step("smoke"):
             await self.smoke(self.environment.url)
         # It is proven: from here on an interruption no longer undoes it.
@@ -297,8 +309,7 @@ class _Rollout:
 
     @asynccontextmanager
     async def _step(self, name: str, **data: Any) -> AsyncIterator[dict[str, Any]]:
-        shown = " ".join(str(value) for value in data.values())
-        self.say(f"{name} {shown}".strip())
+        self.say(_TELL[name].format(**data) if name in _TELL else name)
         await self._record(name, state="started", **data)
         began = time.monotonic()
         found: dict[str, Any] = {}
@@ -308,8 +319,8 @@ class _Rollout:
             seconds = time.monotonic() - began
             await self._quietly(name, state="failed", seconds=seconds, cause=describe(error))
             raise
-        seconds = time.monotonic() - began
-        await self._record(name, state="done", seconds=seconds, **data, **found)
+        took = {"seconds": time.monotonic() - began}
+        await self._record(name, state="done", **{**data, **took, **found})
 
     async def _record(self, step: str, **data: Any) -> None:
         await self._append("rollout.step", step=step, data=data)
