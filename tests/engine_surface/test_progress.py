@@ -222,7 +222,7 @@ def test_plain_lines() -> None:
     model.apply(span(A, "commit", completed=1_009.0, error=""))
     assert view.pending() + view.last("summary") == (
         "[    0.0s] commit: started\n"
-        "[    0.0s] commit / exec long: done in 8.0s\n"
+        "[    8.0s] commit / exec long: done in 8.0s\n"
         "[    9.0s] commit / lint / exec bad: failed after 9.0s: exit code: 1 more\n"
         "           | FAILED test_sum\n"
         "[    9.0s] commit / lint: failed after 9.0s\n"

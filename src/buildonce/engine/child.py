@@ -141,11 +141,13 @@ class Child:
         self._grace = loop.call_later(GRACE, self.kill)
 
     def _send(self, number: signal.Signals) -> None:
+        # Never through `Process.send_signal`: it reaps a program that has just ended, and its exit
+        # status is lost to the loop that waits for it.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if self._own_group:
                 os.killpg(self.pid, number)
-            else:
-                self._process.send_signal(number)
+            elif self._process.returncode is None:
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """End it and all that it started, at once."""
@@ -153,9 +155,7 @@ class Child:
         for pid in descendants(self.pid):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        self._kill_group()
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._send(signal.SIGKILL)
 
     def _kill_group(self) -> None:
         if self._own_group:

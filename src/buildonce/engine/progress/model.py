@@ -68,6 +68,7 @@ class Node:
         parent: None at the top, and while the parent has not been heard of.
         started, completed: seconds since the epoch.
         error: why it failed; the empty string when nothing is said about it.
+        orphan: its parent has not been heard of (a client tells of its spans after 0.1 s).
     """
 
     id: str
@@ -80,6 +81,7 @@ class Node:
     cached: bool = False
     error: str | None = None
     internal: bool = False
+    orphan: bool = False
     tail: Tail = field(default_factory=Tail)
 
     @property
@@ -91,8 +93,9 @@ class Node:
         return self.error is not None
 
     @property
-    def depth(self) -> int:
-        return sum(1 for _ in self.ancestors())
+    def top(self) -> Node:
+        """The outermost node that it is known to stand under; itself when there is none."""
+        return next(reversed([self, *self.ancestors()]))
 
     def ancestors(self) -> Iterator[Node]:
         node = self.parent
@@ -182,6 +185,7 @@ class Model:
             node.started = event.started
             self._place(node, event.parent)
             for orphan in self._orphans.pop(event.id, ()):
+                orphan.orphan = False
                 self._move(orphan, node)
             self._tell(node, Change.STARTED)
         node.name = one_line(event.name)
@@ -229,6 +233,7 @@ class Model:
         if parent and parent != self._root:
             # A span ends after those within it, and a client that sends only ended spans tells of
             # it last.
+            node.orphan = True
             self._orphans.setdefault(parent, []).append(node)
 
     def _move(self, node: Node, parent: Node) -> None:

@@ -18,6 +18,7 @@ from buildonce.engine.progress.text import clean, duration, one_line
 
 SHOWN_TAIL = 20
 _WORTH_A_LINE = 1.0  # seconds
+_PATIENCE = 0.5  # seconds that a step's span may come after it
 _STILL_RUNNING = 60.0  # seconds between two signs of life; CI ends jobs that are silent
 
 
@@ -32,37 +33,53 @@ class PlainView:
         self._model = model
         self._clock = clock
         self._start = clock()
+        self._changes: list[tuple[float, Node, Change]] = []
         self._lines: list[str] = []
         self._last_sign = self._start
         model.listen(self._changed)
 
     def pending(self) -> str:
         """The lines since the last call."""
+        self._settle(_PATIENCE)
         self._sign_of_life()
         lines, self._lines = self._lines, []
         return "".join(lines)
 
     def last(self, summary: str) -> str:
         """The lines since the last call, and the summary."""
-        self._line(summary)
+        self._settle(0)
+        self._line(summary, self._clock())
         return self.pending()
 
     def _changed(self, node: Node, change: Change) -> None:
-        if change is Change.STARTED and _is_stage(node):
-            self._line(f"{node.path}: started")
-        elif change is Change.ENDED:
-            self._ended(node)
+        if change is not Change.LOGGED:
+            self._changes.append((self._clock(), node, change))
 
-    def _ended(self, node: Node) -> None:
-        took = node.elapsed(self._clock())
+    def _settle(self, patience: float) -> None:
+        """Make lines of what has changed; what it belongs to may be told a moment later."""
+        now = self._clock()
+        settled = [
+            entry
+            for entry in self._changes
+            if not entry[1].top.orphan or now - entry[0] >= patience
+        ]
+        self._changes = [entry for entry in self._changes if entry not in settled]
+        for entry in sorted(settled, key=_order):
+            when, (_, node, change) = _order(entry)[0], entry
+            if change is Change.STARTED and _is_stage(node):
+                self._line(f"{node.path}: started", when)
+            elif change is Change.ENDED:
+                self._ended(node, when)
+
+    def _ended(self, node: Node, when: float) -> None:
+        took = node.elapsed(when)
         if node.failed:
             error = one_line(node.error or "")
-            self._line(
-                f"{node.path}: failed after {duration(took)}" + (f": {error}" if error else "")
-            )
+            detail = f": {error}" if error else ""
+            self._line(f"{node.path}: failed after {duration(took)}{detail}", when)
             self._tail(node)
         elif (took >= _WORTH_A_LINE and not node.cached) or _is_stage(node):
-            self._line(f"{node.path}: done in {duration(took)}")
+            self._line(f"{node.path}: done in {duration(took)}", when)
 
     def _tail(self, node: Node) -> None:
         for line in list(node.tail.lines)[-SHOWN_TAIL:]:
@@ -78,16 +95,25 @@ class PlainView:
             if node.running and not any(child.running for child in node.children)
         ]
         for node in running[:3]:
-            self._line(f"{node.path}: still running after {duration(node.elapsed(now))}")
+            self._line(f"{node.path}: still running after {duration(node.elapsed(now))}", now)
 
     def note(self, text: str) -> None:
         """A message of the tool itself."""
         for line in clean(text).splitlines():
-            self._line(line)
+            self._line(line, self._clock())
 
-    def _line(self, text: str) -> None:
+    def _line(self, text: str, when: float) -> None:
         self._last_sign = self._clock()
-        self._lines.append(f"[{self._last_sign - self._start:7.1f}s] {text}\n")
+        self._lines.append(f"[{when - self._start:7.1f}s] {text}\n")
+
+
+def _order(entry: tuple[float, Node, Change]) -> tuple[float, int]:
+    """When it happened; at one time, starts from the outside in and ends from the inside out."""
+    told, node, change = entry
+    depth = len(list(node.ancestors()))
+    if change is Change.STARTED:
+        return node.started or told, depth
+    return node.completed or told, -depth
 
 
 def _is_stage(node: Node) -> bool:
