@@ -45,13 +45,19 @@ _DPKG_OPTIONS = (
     "path-include=/usr/share/doc/*/copyright",
 )
 
-# Python writes byte code with references that depend on what else was in memory. Version 2 of the
-# format has none: the same sources then give the same bytes. Run by the image's own Python.
+# Python writes byte code with references that depend on what else was in memory (version 2 of the
+# format has none), and checked by time or by content as it happens. Run by the image's own Python,
+# this makes the same bytes of the same sources.
 _BYTE_CODE = """
-import marshal, pathlib
-for file in pathlib.Path("/usr").rglob("*.pyc"):
-    data = file.read_bytes()
-    file.write_bytes(data[:16] + marshal.dumps(marshal.loads(data[16:]), 2))
+import importlib.util as util, marshal, pathlib
+for file in pathlib.Path("/usr").rglob("__pycache__/*.pyc"):
+    source = pathlib.Path(util.source_from_cache(str(file)))
+    if source.is_file():
+        code = marshal.dumps(marshal.loads(file.read_bytes()[16:]), 2)
+        checked = (3).to_bytes(4, "little") + util.source_hash(source.read_bytes())
+        file.write_bytes(util.MAGIC_NUMBER + checked + code)
+    else:
+        file.unlink()
 """
 
 # What mmdebstrap leaves of the machine and of the making. `EXTERNALLY-MANAGED` goes because `pip
