@@ -10,6 +10,7 @@ A test here uses only `dagger-io`. The few that know of one engine are marked `e
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sys
@@ -19,7 +20,10 @@ from pathlib import Path
 import dagger
 import pytest
 
-ENGINE = os.environ.get("BUILDONCE_TEST_ENGINE", "embedded")
+from buildonce.toolchain import ensure
+from tests.engine.engines import ENGINE
+from tests.engine.registry import image, layer, serving
+
 APPLETS = (
     "sh ash cat echo ls mkdir rm cp mv ln chmod chown id env printf sleep true false test touch wc "
     "head tail grep sed awk find stat sort tr cut date dd httpd wget nc kill ps pwd whoami seq "
@@ -40,7 +44,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny root file system: a static busybox and its applets."""
+    """A tiny root file system: a static busybox and its applets, and `shim connect HOST:PORT`,
+    which looks names up as programs do (a static busybox cannot)."""
     busybox = shutil.which("busybox")
     if busybox is None:
         pytest.fail("these tests need a static busybox: apt-get install busybox-static")
@@ -51,6 +56,7 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(busybox, root / "bin/busybox")
     for applet in APPLETS:
         (root / "bin" / applet).symlink_to("busybox")
+    shutil.copy(asyncio.run(ensure("shim")).path, root / "bin/shim")
     (root / "etc/passwd").write_text(
         "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1001:user:/home/user:/bin/sh\n"
     )
@@ -96,3 +102,26 @@ async def base(client: dagger.Client, rootfs: Path) -> dagger.Container:
         .with_env_variable("PATH", "/bin")
         .sync()
     )
+
+
+@pytest.fixture(scope="session")
+def registry(rootfs: Path) -> Iterator[str]:
+    """`127.0.0.1:PORT` of a registry with two images: `plain:1` and `configured:1`."""
+    content = layer(rootfs)
+    images = {
+        "plain:1": image(content, {"Env": ["PATH=/bin"]}),
+        "configured:1": image(
+            content,
+            {
+                "Env": ["PATH=/bin:/usr/bin", "FROM_IMAGE=yes"],
+                "User": "user",
+                "WorkingDir": "/tmp",
+                "Entrypoint": ["/bin/echo", "entry"],
+                "Cmd": ["default"],
+                "Labels": {"a.label": "1"},
+                "ExposedPorts": {"8080/tcp": {}},
+            },
+        ),
+    }
+    with serving(images) as address:
+        yield address
