@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
@@ -90,3 +91,13 @@ def test_the_schema_is_asked_for_alone() -> None:
     assert not limits.asks_for_schema(limits.parse_bounded("{version}"))
     with pytest.raises(GraphQLError, match="own"):
         limits.asks_for_schema(limits.parse_bounded("{version __schema{types{name}}}"))
+
+
+@pytest.mark.parametrize(
+    "unit", ['"', '"\\', '"""', '"""\\"""', '"a', '\\"', '"""a\n', "#", "{a", "...a "]
+)
+def test_measuring_takes_time_in_proportion(unit: str) -> None:
+    begun = time.perf_counter()
+    with contextlib.suppress(GraphQLError):
+        limits.parse_bounded("{" + unit * 100_000)
+    assert time.perf_counter() - begun < 5

@@ -38,8 +38,12 @@ MAX_EQUAL = 50  # fields that answer under one name, side by side: compared with
 _CALLS_A_LEVEL = 12
 _RECURSION_LIMIT = MAX_DEPTH * _CALLS_A_LEVEL + 1_000
 
+# A string without its end is taken to the end of its line: looking for it again from every quote
+# would be quadratic.
 _NESTING = re.compile(
-    r'"""(?:[^"\\]|\\.|"(?!""))*"""' r'|"(?:[^"\\\n]|\\.)*"' r"|#[^\n]*" r"|[{(\[]|[})\]]",
+    r'"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*(?:""")?'
+    r'|"[^"\\\n]*(?:\\.[^"\\\n]*)*"?'
+    r"|#[^\n]*|[{(\[]|[})\]]",
     re.DOTALL,
 )
 
