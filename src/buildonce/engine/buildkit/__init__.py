@@ -39,7 +39,7 @@ from buildonce.engine.buildkit.proto import ops_pb2 as pb
 from buildonce.engine.buildkit.session import Credentials, Session, SocketConnection
 from buildonce.engine.buildkit.shim import ExecSpec, Relay
 from buildonce.engine.buildkit.tree import Entry, Tree
-from buildonce.engine.buildkit.walk import CannotRead, walk
+from buildonce.engine.buildkit.listing import CannotRead, walk
 
 __all__ = [
     "TLS",

@@ -194,7 +194,11 @@ class Client:
             yield session
 
     def build(
-        self, session: Session, *, on_status: OnStatus | None = None
+        self,
+        session: Session,
+        *,
+        on_status: OnStatus | None = None,
+        entitlements: Iterable[str] = (),
     ) -> AbstractAsyncContextManager[Build]:
         """A long-lived build: many solves that share their results until it is closed.
 
