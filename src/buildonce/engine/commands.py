@@ -128,12 +128,12 @@ def _log(cache: Path) -> Path:
 async def _open_engine(on_event: OnEvent) -> AsyncIterator[Session]:
     from buildonce.engine.session import open_session
 
-    options = await _options(os.environ)
+    options = await engine_options(os.environ)
     async with open_session(options, on_event=on_event) as session:
         yield session
 
 
-async def _options(environ: Mapping[str, str]) -> EngineOptions:
+async def engine_options(environ: Mapping[str, str]) -> EngineOptions:
     from buildonce.engine.options import EngineOptions
     from buildonce.toolchain import ensure, find
 
