@@ -42,13 +42,18 @@ async def record(what: Release, ledger: Ledger) -> None:
 
 
 @pytest.fixture
-def environment() -> EnvironmentConfig:
+def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def environment(unused_port: int) -> EnvironmentConfig:
     return EnvironmentConfig(
         name="staging",
-        port=port,
+        port=unused_port,
         configuration={"GREETING": "hello"},
         health_timeout=timedelta(seconds=5),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -70,12 +71,12 @@ class MemoryTarget:
     @property
     def serving(self) -> dict[str, int]:
         """Share of the traffic by version."""
-        shares: dict[str, int] = {}
+        shares: Counter[str] = Counter()
         if self.active is not None:
             share = 100 - (self.percent if self.candidate else 0)
-            shares[self.containers[self.active[0]].version] = share
-        if self.candidate is not None and self.percent:
-            shares[self.candidate[2].version] = self.percent
+            shares[self.containers[self.active[0]].version] += share
+        if self.candidate is not None:
+            shares[self.candidate[2].version] += self.percent
         return {version: share for version, share in shares.items() if share}
 
     async def current(self) -> Deployed | None:

@@ -66,6 +66,11 @@ class Shop:
             found: dict[str, str] = response.json()
             return found
 
+    async def settled(self) -> None:
+        """All traffic is on one slot by its weight, and the other is empty."""
+        states = (await self.target.proxy.states()).values()
+        assert sorted(s.weight for s in states if s.status != "MAINT") == [100], states
+
     async def steps(self) -> list[str]:
         rollout = (await self.ledger.rollouts())[0]
         return [f"{s.name} {s.data['state']}" for s in rollout.steps]
@@ -112,6 +117,7 @@ async def test_no_request_fails_during_switches_and_rollback(
     assert seen.requests > 100
     assert {ONE.image.digest, TWO.image.digest, THREE.image.digest} == set(seen.digests)
     assert len(containers.running()) == 1
+    await shop.settled()
 
 
 async def test_a_request_that_is_being_served_ends_on_the_release_that_began_it(
@@ -176,6 +182,7 @@ async def test_a_failed_smoke_test_puts_the_previous_release_back_without_a_fail
     assert seen.order[0] == seen.order[-1] == ONE.image.digest
     assert seen.digests[TWO.image.digest] > 0
     assert (await shop.answers())["version"] == "1"
+    await shop.settled()
     assert (await shop.steps())[-3:] == ["smoke failed", "restore started", "restore done"]
     assert len(containers.running()) == 1
     assert (await shop.ledger.current("staging")).digest == ONE.image.digest  # type: ignore[union-attr]
@@ -207,13 +214,43 @@ async def test_a_release_that_dies_while_it_is_being_tested_loses_no_request(
         await anyio.sleep(0.3)
         (new,) = set(containers.running()) - set(first)
         containers.kill(new)
-        await anyio.sleep(3)
+        await anyio.sleep(2)
         raise SmokeFailed("it died")
 
     async with load(f"{shop.environment.url}/healthz", rate=50) as seen:
         with pytest.raises(RolledBack):
             await shop.deploy(TWO, smoke=smoke)
     assert seen.failures == []
+
+
+async def test_a_container_that_dies_and_is_started_again_loses_no_request(
+    shop: Shop, containers: ProcessContainers
+) -> None:
+    await shop.deploy(ONE)
+    (only,) = containers.running()
+    async with load(f"{shop.environment.url}/healthz", rate=50) as seen:
+        containers.kill(only)
+        await anyio.sleep(1)
+        await containers.resume(only)
+        await anyio.sleep(1)
+    assert seen.failures == []
+
+
+async def test_a_service_that_says_it_is_ill_is_still_asked_when_there_is_no_other(
+    shop: Shop, containers: ProcessContainers
+) -> None:
+    await shop.deploy(ONE)
+    (only,) = containers.running()
+    containers.kill(only)
+    containers.broken[ONE.image.digest] = "unhealthy"
+    await containers.resume(only)
+    while (await shop.target.proxy.states())["a"].up:
+        await anyio.sleep(0.1)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"{shop.environment.url}/basket")).status_code == 200
+    deployed = await shop.target.current()
+    assert deployed is not None
+    assert (deployed.healthy, "it answered 500" in deployed.detail) == (False, True)
 
 
 async def test_the_same_release_again_starts_nothing_but_is_tested_and_recorded(

@@ -8,9 +8,11 @@
 The process is a daemon and outlives this one: it is the environment. What it is told through its
 socket is also written to its configuration file, so that a restart begins with the same.
 
-Each slot is two servers: the slot itself, and a standby of it that HAProxy uses only while no slot
-with weight is up. So while the previous container is kept at weight 0, a new one that dies loses no
-request: they go to the previous one until somebody decides.
+Each slot is three servers: the slot itself; a standby of it, which HAProxy uses only while no slot
+with weight is up; and a last resort, which it uses only while none of these is up, and asks whether
+its health check succeeds or not. So while the previous container is kept at weight 0, a new one
+that dies loses no request: they go to the previous one until somebody decides. And when the only
+container dies, requests are tried for some seconds, in which its runtime may start it again.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ defaults
     timeout http-keep-alive 60s
     # A container that dies must lose no request: what it did not begin to answer is asked again,
     # elsewhere if need be; but never a request that may have had an effect (RFC 9110, 9.2.2).
-    retries 3
+    retries 6
     option redispatch 1
     retry-on conn-failure empty-response
 
@@ -74,7 +76,9 @@ backend {backend}
     option httpchk
     http-check send meth GET uri {health_path} ver HTTP/1.1 hdr Host 127.0.0.1:{port}
     http-check expect status 200-399
-    default-server inter 500ms fall 3 rise 1
+    # A connection that fails has the health check follow at once, so the dead are known in 0.3 s.
+    default-server inter 500ms fastinter 100ms fall 3 rise 1
+    default-server observe layer4 error-limit 1 on-error fastinter
 {servers}
 """
 
@@ -86,7 +90,8 @@ class Slot:
     Attributes:
         port: of its container on 127.0.0.1; None when the slot is empty.
         weight: 0 to 100, its share of the traffic.
-        standby: it takes the traffic, whatever its weight, while no slot with weight is up.
+        standby: it takes the traffic, whatever its weight, while no slot with weight is up; and
+            is asked even unhealthy while there is nobody else.
     """
 
     port: int | None
@@ -150,20 +155,18 @@ class Proxy:
         await self._write(slots)
         # Those who get traffic first, so that at no time there is nobody.
         for name, slot in sorted(slots.items(), key=lambda item: -item[1].weight):
-            if slot.port is None:
+            own, *others = _servers(name)
+            if slot.port is not None:
                 commands = [
-                    f"set server {_BACKEND}/{n} state maint" for n in (name, _standby(name))
+                    f"addr {server} 127.0.0.1 port {slot.port}" for server in (own, *others)
                 ]
+                commands += [f"state {own} ready", f"weight {own} {slot.weight}"]
             else:
-                commands = [
-                    f"set server {_BACKEND}/{name} addr 127.0.0.1 port {slot.port}",
-                    f"set server {_BACKEND}/{_standby(name)} addr 127.0.0.1 port {slot.port}",
-                    f"set server {_BACKEND}/{name} state ready",
-                    f"set server {_BACKEND}/{name} weight {slot.weight}",
-                    f"set server {_BACKEND}/{_standby(name)} state "
-                    + ("ready" if slot.standby else "maint"),
-                ]
-            for command in commands:
+                commands = [f"state {own} maint"]
+            helps = slot.port is not None and slot.standby
+            commands += [f"state {server} {'ready' if helps else 'maint'}" for server in others]
+            for setting, server, value in (command.split(" ", 2) for command in commands):
+                command = f"set server {_BACKEND}/{server} {setting} {value}"
                 answer = (await self._ask(command)).strip()
                 if answer and "no need to change" not in answer and "changed from" not in answer:
                     raise TargetFailed(f"the proxy of {self.name} refused {command!r}: {answer}")
@@ -180,8 +183,8 @@ class Proxy:
             name: ServerState(
                 status=servers[name]["status"],
                 weight=int(servers[name]["weight"] or 0),
-                sessions=sum(int(servers[n]["scur"] or 0) for n in (name, _standby(name))),
-                requests=sum(int(servers[n]["stot"] or 0) for n in (name, _standby(name))),
+                sessions=sum(int(servers[n]["scur"] or 0) for n in _servers(name)),
+                requests=sum(int(servers[n]["stot"] or 0) for n in _servers(name)),
             )
             for name in SLOTS
             if name in servers
@@ -224,21 +227,24 @@ class Proxy:
         self._configuration.unlink(missing_ok=True)
 
     def _render(self, slots: Mapping[str, Slot], description: str) -> str:
-        lines: list[str] = []
+        lines: dict[str, list[str]] = {"": [], "standby": [], "last": []}
         for name in SLOTS:
             slot = slots.get(name, Slot(None))
             place = f"127.0.0.1:{slot.port or _NOWHERE}"
+            own, standby, last = _servers(name)
             off = " disabled" if slot.port is None else ""
-            lines.append(f"    server {name} {place} check weight {slot.weight}{off}")
-            off = "" if slot.standby else " disabled"
-            lines.append(f"    server {_standby(name)} {place} backup track {_BACKEND}/{name}{off}")
+            lines[""].append(f"server {own} {place} check weight {slot.weight}{off}")
+            off = "" if slot.port is not None and slot.standby else " disabled"
+            lines["standby"].append(f"server {standby} {place} backup track {_BACKEND}/{own}{off}")
+            lines["last"].append(f"server {last} {place} backup{off}")
         return _TEMPLATE.format(
             description=description,
             socket=_quoted(str(self.socket)),
             port=self.port,
             backend=_BACKEND,
             health_path=_quoted(self.health_path),
-            servers="\n".join(lines),
+            # Of the backups HAProxy uses the first one that is up.
+            servers="\n".join(f"    {line}" for group in lines.values() for line in group),
         )
 
     def _description(self) -> str:
@@ -352,8 +358,9 @@ async def _until(condition: Callable[[], Awaitable[bool]], *, within: float) -> 
     return True
 
 
-def _standby(slot: str) -> str:
-    return f"{slot}-standby"
+def _servers(slot: str) -> tuple[str, str, str]:
+    """The names of a slot's servers: itself, its standby, its last resort."""
+    return slot, f"{slot}-standby", f"{slot}-last"
 
 
 def _quoted(text: str) -> str:
