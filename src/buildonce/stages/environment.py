@@ -26,19 +26,19 @@ def python_environment(python: dagger.Container, requirements: dagger.File) -> d
         )
     """
     return (
-        python.with_env_variable("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+        python.with_exec(["python3", "-m", "venv", _ENVIRONMENT])
+        .with_env_variable("PIP_DISABLE_PIP_VERSION_CHECK", "1")
         .with_env_variable("PIP_NO_INPUT", "1")
         .with_env_variable("PIP_CACHE_DIR", "/var/cache/pip")
         .with_mounted_cache("/var/cache/pip", dag.cache_volume("buildonce-pip"))
-        .with_mounted_file(_REQUIREMENTS, requirements)
-        .with_exec(["python3", "-m", "venv", _ENVIRONMENT])
+        # Copied and not mounted: BuildKit knows a copied file by its content alone.
+        .with_file(_REQUIREMENTS, requirements)
         .with_exec(
             [
                 *(f"{_ENVIRONMENT}/bin/pip", "install", "--quiet"),
                 *("--require-hashes", "--requirement", _REQUIREMENTS),
             ]
         )
-        .without_mount(_REQUIREMENTS)
         .without_mount("/var/cache/pip")
         .with_env_variable("PATH", f"{_ENVIRONMENT}/bin:${{PATH}}", expand=True)
     )

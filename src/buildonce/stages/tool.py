@@ -23,7 +23,19 @@ from buildonce.errors import BuildonceError
 REPORTS = "/reports"
 
 # The moment is written by the exec that runs the tool: it tells a cached result from a new one.
-_SCRIPT = f'mkdir -p {REPORTS} && date -u +%s.%N > {REPORTS}/.ran_at && exec "$@"'
+# A file and not an argument, so that a live view shows the tool's own command line.
+_SCRIPT = f"""\
+set -eu
+mkdir -p {REPORTS}
+date -u +%s.%N > {REPORTS}/.ran_at
+if [ "$1" = --report ]; then
+    report={REPORTS}/$2
+    shift 2
+    exec "$@" > "$report"
+fi
+exec "$@"
+"""
+_SCRIPT_PATH = "/opt/run-tool"
 
 
 class ToolBroken(BuildonceError):
@@ -82,8 +94,10 @@ async def run_tool(
 
 
 async def _run(container: dagger.Container, command: Sequence[str], report: str | None) -> ToolRun:
-    script = f"{_SCRIPT} > {REPORTS}/{report}" if report else _SCRIPT
-    done = container.with_exec(["sh", "-c", script, "sh", *command], expect=dagger.ReturnType.ANY)
+    options = ["--report", report] if report else []
+    done = container.with_new_file(_SCRIPT_PATH, _SCRIPT).with_exec(
+        ["sh", _SCRIPT_PATH, *options, *command], expect=dagger.ReturnType.ANY
+    )
     # The first answer waits for the exec; the others are there then, and asked for together.
     exit_code = await done.exit_code()
     reports = done.directory(REPORTS)
