@@ -107,7 +107,10 @@ class Host:
         )
         try:
             async with server.serving(self._listener):
-                yield
+                try:
+                    yield
+                finally:
+                    closing.set()  # the engine ends while the server does
         finally:
             closing.set()
             if not self._engine.done():
