@@ -151,7 +151,6 @@ class Model:
         self._listeners: list[Listener] = []
         self.roots: list[Node] = []
         self.counts = Counts()
-        self.notes: deque[str] = deque(maxlen=20)
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with each node that starts, ends or logs."""
