@@ -11,8 +11,8 @@ socket is also written to its configuration file, so that a restart begins with 
 Each slot is three servers: the slot itself; a standby of it, which HAProxy uses only while no slot
 with weight is up; and a last resort, which it uses only while none of these is up, and asks whether
 its health check succeeds or not. So while the previous container is kept at weight 0, a new one
-that dies loses no request: they go to the previous one until somebody decides. And when the only
-container dies, requests are tried for some seconds, in which its runtime may start it again.
+that dies is stood in for by the previous one until somebody decides. And when the only container
+dies, requests are tried for some seconds, in which its runtime may start it again.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ defaults
     timeout tunnel 1h
     timeout http-request 30s
     timeout http-keep-alive 60s
-    # A container that dies must lose no request: what it did not begin to answer is asked again,
-    # elsewhere if need be; but never a request that may have had an effect (RFC 9110, 9.2.2).
+    # What a container that dies did not begin to answer is asked again, elsewhere if need be; but
+    # never a request that may have had an effect (RFC 9110, 9.2.2).
     retries 6
     option redispatch 1
     retry-on conn-failure empty-response
