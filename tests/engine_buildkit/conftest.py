@@ -33,8 +33,13 @@ class Graph:
 
     def definition(self, vertex: str, output: int = 0) -> pb.Definition:
         terminal = pb.Op(inputs=[pb.Input(digest=vertex, index=output)])
+        needed, used = {vertex}, []
+        for data in reversed(self._ops):  # inputs were added before what uses them
+            if "sha256:" + hashlib.sha256(data).hexdigest() in needed:
+                used.insert(0, data)
+                needed.update(item.digest for item in pb.Op.FromString(data).inputs)
         definition = pb.Definition()
-        getattr(definition, "def").extend([*self._ops, terminal.SerializeToString()])
+        getattr(definition, "def").extend([*used, terminal.SerializeToString()])
         return definition
 
     def files(self, files: dict[str, bytes]) -> str:

@@ -34,12 +34,12 @@ from buildonce.engine.buildkit.errors import (
 from buildonce.engine.buildkit.exports import CacheEntry, Export
 from buildonce.engine.buildkit.filesend import ByteSink, Receiver
 from buildonce.engine.buildkit.filesync import DirectorySource
+from buildonce.engine.buildkit.listing import CannotRead, walk
 from buildonce.engine.buildkit.patterns import BadPattern
 from buildonce.engine.buildkit.proto import ops_pb2 as pb
 from buildonce.engine.buildkit.session import Credentials, Session, SocketConnection
 from buildonce.engine.buildkit.shim import ExecSpec, Relay
 from buildonce.engine.buildkit.tree import Entry, Tree
-from buildonce.engine.buildkit.listing import CannotRead, walk
 
 __all__ = [
     "TLS",

@@ -12,6 +12,7 @@ import stat
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from os import fsdecode, fsencode
 from typing import TypeVar
 
@@ -178,7 +179,7 @@ class Build:
             Definition=definition,
             Frontend=frontend,
             FrontendOpt=frontend_attrs,
-            FrontendInputs=frontend_inputs,
+            FrontendInputs=as_inputs(frontend_inputs),
             Evaluate=evaluate,
             CacheImports=imports,
             allowResultReturn=True,
@@ -403,6 +404,20 @@ def platform_message(text: str | None) -> ops_pb2.Platform | None:
         return None
     system, architecture, variant = (*text.split("/"), "", "")[:3]
     return ops_pb2.Platform(OS=system, Architecture=architecture, Variant=variant)
+
+
+def as_inputs(
+    definitions: Mapping[str, ops_pb2.Definition] | None,
+) -> dict[str, ops_pb2.Definition]:
+    """Definitions as a frontend takes them: with metadata, if empty, for every operation."""
+    inputs: dict[str, ops_pb2.Definition] = {}
+    for name, definition in (definitions or {}).items():
+        inputs[name] = ops_pb2.Definition()
+        inputs[name].CopyFrom(definition)
+        for operation in getattr(definition, "def"):
+            digest = "sha256:" + sha256(operation).hexdigest()
+            inputs[name].metadata[digest].SetInParent()
+    return inputs
 
 
 def _definition(ref: gateway_pb2.Ref) -> ops_pb2.Definition | None:

@@ -21,7 +21,7 @@ import grpc
 import grpc.aio
 
 from buildonce.engine.buildkit import session as sessions
-from buildonce.engine.buildkit.build import Build
+from buildonce.engine.buildkit.build import Build, as_inputs
 from buildonce.engine.buildkit.calls import CONTROL, Caller
 from buildonce.engine.buildkit.errors import BuildkitError, DaemonRefused
 from buildonce.engine.buildkit.exports import CacheEntry, Export
@@ -199,13 +199,22 @@ class Client:
         *,
         on_status: OnStatus | None = None,
         entitlements: Iterable[str] = (),
+        cache_exports: Iterable[CacheEntry] = (),
     ) -> AbstractAsyncContextManager[Build]:
         """A long-lived build: many solves that share their results until it is closed.
 
         Args:
             on_status: called with the daemon's progress: vertices, logs, transfers.
+            entitlements: what steps may ask for: "security.insecure", "network.host".
+            cache_exports: where the cache of what `Build.finish` is given goes.
         """
-        request = control_pb2.SolveRequest(Ref=new_id(), Session=session.id, Internal=True)
+        request = control_pb2.SolveRequest(
+            Ref=new_id(),
+            Session=session.id,
+            Cache=control_pb2.CacheOptions(Exports=[c.message() for c in cache_exports]),
+            Internal=True,
+            Entitlements=entitlements,
+        )
         return self._job(request, on_status)
 
     @asynccontextmanager
@@ -253,7 +262,7 @@ class Client:
                 Session=served.id,
                 Frontend=frontend,
                 FrontendAttrs=frontend_attrs,
-                FrontendInputs=frontend_inputs,
+                FrontendInputs=as_inputs(frontend_inputs),
                 Cache=control_pb2.CacheOptions(
                     Imports=[c.message() for c in cache_imports],
                     Exports=[c.message() for c in cache_exports],

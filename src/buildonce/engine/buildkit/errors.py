@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,9 @@ class PathNotFound(SolveError):
 class DirectoryChanged(SolveError):
     """A file of a local directory changed between being listed and being sent."""
 
+
+# "docker.io/library/x:1: not found", also at the end of a longer text.
+_NO_IMAGE = re.compile(r"(?:^|[\s/])[\w.:-]+(?:/[\w.-]+)+(?::[\w.-]+)?(?:@\w+:\w+)?: not found$")
 
 # How our own refusals are recognised when they come back inside the daemon's text.
 CHANGED = "changed while it was being sent"
@@ -185,8 +189,7 @@ def _kind(text: str) -> type[SolveError]:
         return DirectoryChanged
     if "401 unauthorized" in low or "403 forbidden" in low or "authorization failed" in low:
         return Unauthorized
-    registry = "failed to resolve source metadata" in low or "failed to do request" in low
-    if (registry and "not found" in low) or "pull access denied" in low:
+    if "pull access denied" in low or _NO_IMAGE.search(text):
         return ImageNotFound
     if "no such file or directory" in low or "not a directory" in low:
         return PathNotFound

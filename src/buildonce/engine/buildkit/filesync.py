@@ -22,9 +22,9 @@ import anyio.to_thread
 from buildonce.engine.buildkit import filemode
 from buildonce.engine.buildkit.errors import CHANGED
 from buildonce.engine.buildkit.http2 import UNKNOWN, Call, Refused
+from buildonce.engine.buildkit.listing import READ_FLAGS
 from buildonce.engine.buildkit.proto import session_pb2
 from buildonce.engine.buildkit.tree import Entry, Tree
-from buildonce.engine.buildkit.listing import READ_FLAGS
 
 PART = 256 << 10  # bytes of a file a message
 BATCH = 4 << 20  # bytes read ahead of what is being sent

@@ -96,6 +96,7 @@ class Session:
         registry_auth: credentials for a registry's host; None to be anonymous.
         receivers: for each exporter's number, what takes its files or bytes.
         oci_layouts: folders by the name in `oci.store`, for `oci-layout://` sources.
+        content_stores: the same for folders that the daemon may write to, by `local:FOLDER`.
     """
 
     def __init__(self, session_id: str, *, name: str, shared_key: str) -> None:
@@ -108,6 +109,7 @@ class Session:
         self.registry_auth: Callable[[str], Awaitable[Credentials | None]] = _no_credentials
         self.receivers: Mapping[int, Receiver] = {}
         self.oci_layouts: Mapping[str, Path] = {}
+        self.content_stores: Mapping[str, Path] = {}
 
     def share(self, other: Session) -> None:
         """Serve what `other` serves, as it is now, receivers excepted."""
@@ -116,6 +118,7 @@ class Session:
         self.sockets = other.sockets
         self.registry_auth = other.registry_auth
         self.oci_layouts = other.oci_layouts
+        self.content_stores = other.content_stores
 
     # -- the services ---------------------------------------------------------------------------
 
@@ -130,6 +133,7 @@ class Session:
             "/moby.filesync.v1.FileSend/DiffCopy": self._receive_files,
             "/containerd.services.content.v1.Content/Info": self._content_info,
             "/containerd.services.content.v1.Content/Read": self._content_read,
+            "/containerd.services.content.v1.Content/Write": self._content_write,
         }
 
     async def _health(self, call: Call) -> None:
@@ -191,10 +195,13 @@ class Session:
         await filesend.receive(call, receiver)
 
     async def _content_info(self, call: Call) -> None:
-        await content.info(call, self.oci_layouts)
+        await content.info(call, {**self.oci_layouts, **self.content_stores})
 
     async def _content_read(self, call: Call) -> None:
-        await content.read(call, self.oci_layouts)
+        await content.read(call, {**self.oci_layouts, **self.content_stores})
+
+    async def _content_write(self, call: Call) -> None:
+        await content.write(call, self.content_stores)
 
 
 async def _answer(call: Call, message: Any) -> None:

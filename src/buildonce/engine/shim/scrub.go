@@ -40,8 +40,8 @@ func secretValues(spec *specification, env []string) ([][]byte, error) {
 		if len(trimmed) == 0 {
 			continue
 		}
-		if len(data) <= wholeLength {
-			found[string(data)] = true
+		// White space around a value is no secret, and is often lost or added on the way.
+		if len(trimmed) <= wholeLength {
 			found[string(trimmed)] = true
 		}
 		lines := bytes.Split(trimmed, []byte("\n"))
