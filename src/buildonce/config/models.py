@@ -109,6 +109,26 @@ class LedgerConfig(_Table):
     path: Path | None = None
 
 
+class EngineCacheConfig(_Table):
+    """`[engine.cache]`: a cache that outlives the machine; read by `buildonce run` itself.
+
+    Attributes:
+        registry: an image reference to keep it under.
+        folder: or a folder, that the CI vendor keeps between runs.
+        export: write to it; false only reads, as pull requests should.
+    """
+
+    registry: str | None = None
+    folder: Path | None = None
+    export: bool = True
+
+
+class EngineConfig(_Table):
+    """`[engine]`: the embedded engine, where it is used."""
+
+    cache: EngineCacheConfig | None = None
+
+
 class Config(_Table):
     """The whole of `pipeline.toml`, with the chosen profile laid over it."""
 
@@ -117,6 +137,7 @@ class Config(_Table):
     stages: dict[str, StageConfig] = {}
     checks: dict[str, dict[str, Any]] = {}
     ledger: LedgerConfig = LedgerConfig()
+    engine: EngineConfig = EngineConfig()
     environments: dict[str, EnvironmentConfig] = {}
     # Not of the file: their aliases cannot be keys that somebody means to write.
     path: Annotated[Path, Field(alias="<path>", exclude=True)]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from buildonce.engine.events import OnEvent
     from buildonce.engine.host import Session
     from buildonce.engine.options import EngineOptions, Registry
+    from buildonce.engine.remote_cache import RemoteCache
     from buildonce.engine.run import Settings
 
 app = typer.Typer(no_args_is_help=True)
@@ -154,6 +155,33 @@ async def engine_options(environ: Mapping[str, str]) -> EngineOptions:
         registries=_registries(environ),
         ca=_certificates(environ),
         proxies=_proxies(environ),
+        remote_cache=_remote_cache(environ),
+    )
+
+
+def _remote_cache(environ: Mapping[str, str]) -> RemoteCache | None:
+    """`[engine.cache]` of the pipeline's configuration, here or where BUILDONCE_CONFIG says."""
+    import tomllib
+
+    from buildonce.engine.remote_cache import RemoteCache
+
+    file = Path(environ.get("BUILDONCE_CONFIG") or "ci/pipeline.toml")
+    try:
+        table = tomllib.loads(file.read_text()).get("engine", {}).get("cache")
+    except (OSError, ValueError, AttributeError):
+        return None  # a mistake in that file is told by the program that reads all of it
+    if not isinstance(table, dict):
+        return None
+    registry, folder = table.get("registry"), table.get("folder")
+    if bool(registry) == bool(folder):
+        raise BuildonceError(
+            f"{file}: [engine.cache] names a registry and a folder, or neither",
+            remedy='set one: registry = "host/name", or folder = "path"',
+        )
+    return RemoteCache(
+        registry=registry or None,
+        folder=Path(folder).expanduser().absolute() if folder else None,
+        export=bool(table.get("export", True)),
     )
 
 

@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from buildonce.engine.remote_cache import RemoteCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class EngineOptions:
             cache key showing them.
         workdir: what relative paths of `host.directory` start from.
         images: local OCI layouts by name, served as if from a registry.
+        remote_cache: a cache in a registry or a folder; None: only the daemon's own.
         api_version: the version of Dagger's API that clients are told.
     """
 
@@ -60,4 +65,5 @@ class EngineOptions:
     proxies: Mapping[str, str] = field(default_factory=dict)
     workdir: Path = field(default_factory=Path.cwd)
     images: Mapping[str, Path] = field(default_factory=dict)
+    remote_cache: RemoteCache | None = None
     api_version: str = "v0.21.11"

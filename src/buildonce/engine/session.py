@@ -92,7 +92,16 @@ async def open_session(
         )
         session = await stack.enter_async_context(client.session())
         steps = Steps(on_event, lambda: getattr(current.get(), "parent_span", None))
-        build = await stack.enter_async_context(client.build(session, on_status=steps.update))
+        cache = options.remote_cache
+        if cache is not None:
+            cache.share(session)
+        build = await stack.enter_async_context(
+            client.build(
+                session,
+                on_status=steps.update,
+                cache_exports=cache.exports() if cache else (),
+            )
+        )
         info = await client.info()
         platform = info.platforms[0] if info.platforms else "linux/amd64"
         uploads = Uploads(client, options.cache / "digests", platform, stack)

@@ -8,9 +8,8 @@ async with Client.connect("unix:///run/buildkit/buildkitd.sock") as client:
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,19 +20,18 @@ import grpc
 import grpc.aio
 
 from buildonce.engine.buildkit import session as sessions
+from buildonce.engine.buildkit.attempts import Attempts
 from buildonce.engine.buildkit.build import Build, as_inputs
 from buildonce.engine.buildkit.calls import CONTROL, Caller
-from buildonce.engine.buildkit.errors import BuildkitError, DaemonRefused
+from buildonce.engine.buildkit.errors import DaemonRefused
 from buildonce.engine.buildkit.exports import CacheEntry, Export
+from buildonce.engine.buildkit.job import Job
 from buildonce.engine.buildkit.names import new_id
+from buildonce.engine.buildkit.progress import OnStatus, Progress, last_words
 from buildonce.engine.buildkit.proto import control_pb2, ops_pb2
 from buildonce.engine.buildkit.session import Session
 
 StatusUpdate = control_pb2.StatusResponse
-OnStatus = Callable[[control_pb2.StatusResponse], None]
-
-# What a daemon still has to say when a solve has ended arrives within this time, in seconds.
-LAST_WORDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,28 +207,30 @@ class Client:
             cache_exports: where the cache of what `Build.finish` is given goes.
         """
         request = control_pb2.SolveRequest(
-            Ref=new_id(),
-            Session=session.id,
-            Cache=control_pb2.CacheOptions(Exports=[c.message() for c in cache_exports]),
-            Internal=True,
-            Entitlements=entitlements,
+            Ref=new_id(), Session=session.id, Internal=True, Entitlements=entitlements
         )
-        return self._job(request, on_status)
+        return self._build(request, Progress(on_status))
 
     @asynccontextmanager
-    async def _job(
-        self, request: control_pb2.SolveRequest, on_status: OnStatus | None
+    async def _build(
+        self, request: control_pb2.SolveRequest, progress: Progress
     ) -> AsyncIterator[Build]:
-        job = asyncio.create_task(self._solve(request, None))
-        status = self._follow(request.Ref, on_status)
-        build = Build(self._caller.within(request.Ref), job)
+        def another() -> Job:
+            again = control_pb2.SolveRequest(
+                Ref=new_id(),
+                Session=request.Session,
+                Internal=True,
+                Entitlements=request.Entitlements,
+            )
+            return Job(self._caller, again, progress)
+
+        build = Build(Job(self._caller, request, progress), Attempts(another, progress))
         try:
             await build.opened()
             yield build
         finally:
             with anyio.CancelScope(shield=True):
                 await build.closed()
-                await _end(status)
 
     async def solve(
         self,
@@ -271,12 +271,15 @@ class Client:
                 Internal=internal,
                 Exporters=[e.message() for e in bare],
             )
-            status = self._follow(request.Ref, on_status)
+            status = Progress(on_status).follow(self._caller, request.Ref)
             try:
-                return await self._solve(request, definition)
+                answer = await self._caller.call(
+                    CONTROL + "Solve", request, control_pb2.SolveResponse, definition=definition
+                )
+                return dict(answer.ExporterResponse)
             finally:
                 with anyio.CancelScope(shield=True):
-                    await _end(status)
+                    await last_words(status)
 
     async def export_index(
         self,
@@ -298,7 +301,7 @@ class Client:
                 Internal=True,
                 Exporters=[e.message() for e in bare],
             )
-            async with self._job(request, on_status) as build:
+            async with self._build(request, Progress(on_status)) as build:
                 refs = {i.platform: (await build.solve(i.definition)).ref for i in images}
                 platforms = {
                     "Platforms": [
@@ -327,30 +330,6 @@ class Client:
                 if export.receiver is not None
             }
             yield own, [Export(e.type, e.attrs) for e in exports]
-
-    async def _solve(
-        self, request: control_pb2.SolveRequest, definition: ops_pb2.Definition | None
-    ) -> dict[str, str]:
-        answer = await self._caller.call(
-            CONTROL + "Solve", request, control_pb2.SolveResponse, definition=definition
-        )
-        return dict(answer.ExporterResponse)
-
-    def _follow(self, ref: str, on_status: OnStatus | None) -> asyncio.Task[None] | None:
-        if on_status is None:
-            return None
-
-        async def follow() -> None:
-            request = control_pb2.StatusRequest(Ref=ref)
-            try:
-                async for update in self._caller.stream(
-                    CONTROL + "Status", request, control_pb2.StatusResponse
-                ):
-                    on_status(update)
-            except BuildkitError:
-                return  # the solve itself reports what is wrong
-
-        return asyncio.create_task(follow())
 
     async def disk_usage(self) -> list[Usage]:
         """What the daemon's cache holds."""
@@ -401,11 +380,3 @@ def _usage(record: control_pb2.UsageRecord) -> Usage:
     return Usage(
         record.ID, record.Size, record.InUse, record.Shared, record.RecordType, record.Description
     )
-
-
-async def _end(task: asyncio.Task[None] | None) -> None:
-    if task is None:
-        return
-    await asyncio.wait([task], timeout=LAST_WORDS)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
