@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, TypeVar
 
-from buildonce.engine import inspection, llb, operations
+from buildonce.engine import inspection, llb, operations, owners
 from buildonce.engine.buildkit import (
     Build,
     Client,
@@ -32,8 +32,9 @@ from buildonce.engine.buildkit.proto import ops_pb2 as pb
 from buildonce.engine.errors import NotServed, QueryFailed
 from buildonce.engine.exports import Exports
 from buildonce.engine.faults import clean, explain
-from buildonce.engine.llb import Output
+from buildonce.engine.llb import Expected, Output, Owner
 from buildonce.engine.options import EngineOptions
+from buildonce.engine.paths import owner_of
 from buildonce.engine.recipe import Recipe, Recipes
 from buildonce.engine.secrets import SecretStore
 from buildonce.engine.services import Services
@@ -73,13 +74,14 @@ class Engine:
         self.shim = shim
         self.own_networks = own_networks
         self.steps = steps
+        self._imports = options.remote_cache.imports() if options.remote_cache else []
         self._scratch = tempfile.TemporaryDirectory(prefix="buildonce-session-")
         self.services = Services(self)
         self.exports = Exports(self)
         self.credentials: dict[str, tuple[str, SecretState]] = {}
         self.recipes = Recipes()
         self._states: dict[str, Any] = {}
-        self._references: dict[tuple[str, int], str] = {}
+        self._references: dict[Output, str] = {}
         self._remembered: dict[Any, Any] = {}
         self._running: dict[Any, asyncio.Task[Any]] = {}
 
@@ -161,6 +163,8 @@ class Engine:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await self.services.close()
+        if self.options.remote_cache is not None:
+            await self.options.remote_cache.write(self.build, self._references)
         self._scratch.cleanup()
 
     # -- states to results ------------------------------------------------------------------
@@ -175,19 +179,28 @@ class Engine:
         if output is None:
             return ""
         key = (output.vertex.digest, output.index)
-        if key not in self._references:
-            self._references[key] = await self.once(key, lambda: self._solve(output))
-        return self._references[key]
+        if output not in self._references:
+            self._references[output] = await self.once(key, lambda: self._solve(output))
+        return self._references[output]
 
     async def _solve(self, output: Output) -> str:
-        self.steps.asked_for([vertex.digest for vertex in llb.walk([output])])
+        vertices = list(llb.walk([output]))
+        self.steps.asked_for([vertex.digest for vertex in vertices])
+        expected = {e for vertex in vertices for e in vertex.expects}
         definition = llb.marshal(output)
         async with self.services.in_use(output):
             try:
-                result = await self.build.solve(definition)
+                result = await self.build.solve(definition, cache_imports=self._imports)
             except BuildonceError as error:
+                if isinstance(error, SolveError) and error.exit_status is None:
+                    # That may be why, and it is told in the user's words.
+                    await self._expect_all(expected)
                 raise await explain(self, error, output) from error
+        await self._expect_all(expected)
         return result.ref
+
+    async def _expect_all(self, expected: Iterable[Expected]) -> None:
+        await asyncio.gather(*map(self.expect, expected))
 
     async def read(self, output: Output | None, path: str, *, limit: int | None = None) -> bytes:
         """The content of a file.
@@ -232,29 +245,35 @@ class Engine:
         """Whether something, of that kind (`REGULAR_TYPE`, `DIRECTORY_TYPE`, …), is at `path`."""
         return await inspection.exists(self, output, path, kind, follow=follow)
 
-    async def expect_kind(
-        self, output: Output | None, path: str, shown: str, *, directory: bool
-    ) -> None:
-        """Make sure that a directory, or else a file, is at `path`.
+    async def expect(self, expected: Expected) -> None:
+        """Make sure that a directory, or else a file, is where one is expected.
 
         Raises:
             QueryFailed: nothing is there, or the other kind of thing.
         """
-        if path == "/" and directory:
-            await self.reference(output)
+        await self.remember(expected, lambda: self._expect(expected))
+
+    async def _expect(self, expected: Expected) -> None:
+        output, path, shown = expected.output, expected.path, expected.shown
+        await self.reference(output)
+        if path == "/" and expected.directory:
             return
         try:
             found = await self.stat(output, path)
         except QueryFailed as error:
-            raise QueryFailed(f"{shown}: no such file or directory") from error
-        if directory and not found.is_dir:
+            raise QueryFailed(f"stat {shown}: no such file or directory") from error
+        if expected.directory and not found.is_dir:
             raise QueryFailed(f"path {shown} is a file, not a directory")
-        if not directory and found.is_dir:
+        if not expected.directory and found.is_dir:
             raise QueryFailed(f"path {shown} is a directory, not a file")
 
     async def numeric_owner(self, rootfs: Output | None, owner: str) -> str:
         """`user[:group]` as numbers, names looked up in the root file system."""
-        return await inspection.numeric_owner(self, rootfs, owner)
+        return await owners.numeric(self, rootfs, owner)
+
+    async def owner(self, rootfs: Output | None, owner: str) -> Owner | None:
+        """`user[:group]` as the owner of a file action; None when nobody is named."""
+        return owner_of(await self.numeric_owner(rootfs, owner), None)
 
     async def resolve_image(self, reference: str, platform: str) -> ResolvedImage:
         """The digest and configuration that an image reference stands for now."""

@@ -41,7 +41,7 @@ class Exports:
         if target.exists() and not target.is_dir():
             raise QueryFailed(f"cannot export to {path}: it is a file")
         await self._engine.reference(output)
-        await anyio.to_thread.run_sync(lambda: target.mkdir(parents=True, exist_ok=True))
+        await anyio.to_thread.run_sync(_make_folder, target)
         if output is None and not wipe:
             return str(target)
         if not wipe:
@@ -81,7 +81,14 @@ class Exports:
             await anyio.to_thread.run_sync(lambda: (fresh / "file").replace(target))
         finally:
             await anyio.to_thread.run_sync(lambda: shutil.rmtree(fresh, ignore_errors=True))
-        return str(target)
+        return str(self.target(path))
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder, and those above it, for nobody but their owner."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _replace(target: Path, fresh: Path) -> None:

@@ -8,9 +8,9 @@ connection, and the answer is cached like any other exec's.
 from __future__ import annotations
 
 import json
-import stat as modes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from buildonce.engine import llb
@@ -47,6 +47,21 @@ class Found:
     matches: tuple[Match, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class There:
+    """What is at a path.
+
+    Attributes:
+        size: in bytes.
+        kind: `REGULAR`, `DIRECTORY`, `SYMLINK` or `UNKNOWN`.
+    """
+
+    name: str
+    size: int
+    permissions: int
+    kind: str
+
+
 async def ask(
     engine: Engine, tree: Output | None, question: str, settings: Mapping[str, Any]
 ) -> Any:
@@ -72,8 +87,8 @@ async def ask(
 
 async def glob(engine: Engine, directory: DirectoryState, pattern: str) -> list[str]:
     """The paths in `directory` that match; folders end with a slash."""
-    if directory.output is None:
-        return []
+    if not pattern:
+        raise QueryFailed("failed to create glob pattern matcher: empty pattern")
     settings = {"root": directory.path, "pattern": pattern}
     return list(await ask(engine, directory.output, "glob", settings))
 
@@ -117,7 +132,7 @@ def ignored_paths(paths: Sequence[str], ignores: Mapping[str, str]) -> list[str]
         paths: sorted; folders end with a slash.
         ignores: the content of each `.gitignore`, by its path.
     """
-    levels = {"": Level(None, "", None).inside("", _encoded(ignores.get(NAME)))}
+    levels = {"": Level([], "", None).inside("", _encoded(ignores.get(NAME)))}
     gone: list[str] = []
     for path in paths:
         if gone and gone[-1].endswith("/") and path.startswith(gone[-1]):
@@ -140,11 +155,20 @@ def _literal(path: str) -> str:
     return "".join(f"\\{c}" if c in "*?[]\\!" else c for c in path)
 
 
-_KINDS = {
-    "REGULAR_TYPE": modes.S_ISREG,
-    "DIRECTORY_TYPE": modes.S_ISDIR,
-    "SYMLINK_TYPE": modes.S_ISLNK,
-}
+async def there(
+    engine: Engine, output: Output | None, path: str, shown: str, *, follow: bool
+) -> There:
+    """What is at `path`, which the user calls `shown`.
+
+    Raises:
+        QueryFailed: nothing is.
+    """
+    found = await ask(engine, output, "stat", {"root": "/", "path": path, "follow": follow})
+    if not found["exists"]:
+        raise QueryFailed(f"stat {shown}: no such file or directory")
+    kind = found["kind"].removesuffix("_TYPE") or "UNKNOWN"
+    name = PurePosixPath(path).name or "/"
+    return There(name, found["size"], found["permissions"], kind)
 
 
 async def exists(
@@ -158,40 +182,3 @@ async def exists(
     if not found["exists"]:
         return False
     return kind is None or found["kind"] == kind
-
-
-async def numeric_owner(engine: Engine, rootfs: Output | None, owner: str) -> str:
-    """`user[:group]` as `uid:gid`, names looked up in the root file system's own tables.
-
-    Raises:
-        QueryFailed: there is no such user or group.
-    """
-    if not owner:
-        return ""
-    user, _, group = owner.partition(":")
-    if user.isdecimal() and (not group or group.isdecimal()):
-        return f"{user}:{group or user}"
-    uid, gid = user, group
-    if not user.isdecimal():
-        row = await _row(engine, rootfs, "/etc/passwd", user)
-        if row is None:
-            raise QueryFailed(f"unable to find user {user}: no matching entries in passwd file")
-        uid, gid = row[2], group or row[3]
-    if gid and not gid.isdecimal():
-        row = await _row(engine, rootfs, "/etc/group", gid)
-        if row is None:
-            raise QueryFailed(f"unable to find group {gid}: no matching entries in group file")
-        gid = row[2]
-    return f"{uid}:{gid or uid}"
-
-
-async def _row(engine: Engine, rootfs: Output | None, table: str, name: str) -> list[str] | None:
-    try:
-        text = (await engine.read(rootfs, table, limit=1 << 20)).decode(errors="replace")
-    except QueryFailed:
-        return None
-    for line in text.splitlines():
-        row = line.split(":")
-        if row[0] == name and len(row) >= 4:
-            return row
-    return None

@@ -21,14 +21,32 @@ from buildonce.engine.buildkit.proto import ops_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """That a directory, or else a file, is at a path, which `shown` is the user's name for.
+
+    The graph cannot say it: where a directory is meant, a file is copied without complaint.
+    """
+
+    output: Output | None
+    path: str
+    shown: str
+    directory: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Vertex:
-    """One serialised operation; equal bytes are the same vertex."""
+    """One serialised operation; equal bytes are the same vertex.
+
+    Attributes:
+        expects: what must be true of its inputs besides.
+    """
 
     op: bytes
     digest: str
     inputs: tuple[Output, ...] = field(compare=False, repr=False)
     name: str = field(default="", compare=False)
     ignore_cache: bool = False
+    expects: tuple[Expected, ...] = field(default=(), compare=False, repr=False)
 
     def __hash__(self) -> int:
         return hash(self.digest)
@@ -43,14 +61,19 @@ class Output:
 
 
 def vertex(
-    op: pb.Op, inputs: Sequence[Output] = (), *, name: str = "", ignore_cache: bool = False
+    op: pb.Op,
+    inputs: Sequence[Output] = (),
+    *,
+    name: str = "",
+    ignore_cache: bool = False,
+    expects: Sequence[Expected] = (),
 ) -> Vertex:
     """Serialise `op` with `inputs` filled in (in this order) and name it by its digest."""
     for item in inputs:
         op.inputs.add(digest=item.vertex.digest, index=item.index)
     data = _serialize(op)
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
-    return Vertex(data, digest, tuple(inputs), name, ignore_cache)
+    return Vertex(data, digest, tuple(inputs), name, ignore_cache, tuple(expects))
 
 
 def _serialize(op: pb.Op) -> bytes:
@@ -186,6 +209,7 @@ class FileActions:
     def __init__(self, base: Output | None) -> None:
         self._op = pb.Op()
         self._inputs: list[Output] = []
+        self._expects: list[Expected] = []
         self._last = self._input(base)
 
     def _input(self, value: Output | None) -> int:
@@ -263,10 +287,12 @@ class FileActions:
         owner: Owner | None = None,
         mode: int | None = None,
         timestamp: int = -1,
+        expected: Expected | None = None,
     ) -> FileActions:
-        """Copy `path` of `source` to `destination`.
+        """Copy `path` of `source`, or what it is a link to, to `destination`.
 
         Args:
+            expected: what must be there.
             contents: copy what is in the directory rather than the directory itself.
             mode: permission bits for everything copied; None keeps them.
             timestamp: nanoseconds since 1970 for everything copied; -1 keeps them.
@@ -276,11 +302,14 @@ class FileActions:
         action.copy.dest = destination
         action.copy.mode = -1 if mode is None else mode
         action.copy.dirCopyContents = contents
+        action.copy.followSymlink = True
         action.copy.createDestPath = True
         action.copy.timestamp = timestamp
         action.copy.include_patterns.extend(include)
         action.copy.exclude_patterns.extend(exclude)
         self._owner(action.copy.owner, owner)
+        if expected is not None:
+            self._expects.append(expected)
         return self
 
     def done(self, *, platform: str, name: str = "") -> Output:
@@ -291,7 +320,7 @@ class FileActions:
             action.input = self._last if number == 0 else first + number - 1
         self._op.file.actions[-1].output = 0
         self._op.platform.CopyFrom(platform_of(platform))
-        return Output(vertex(self._op, self._inputs, name=name))
+        return Output(vertex(self._op, self._inputs, name=name, expects=self._expects))
 
 
 def diff(lower: Output | None, upper: Output | None, *, platform: str) -> Output:

@@ -78,7 +78,9 @@ def at_root(directory: DirectoryState) -> Output | None:
     """The directory as an output of its own, with its content at the root."""
     if directory.output is None or directory.path == "/":
         return directory.output
-    actions = FileActions(None).copy(directory.output, directory.path, "/", contents=True)
+    actions = FileActions(None).copy(
+        directory.output, directory.path, "/", contents=True, expected=directory.expected
+    )
     return actions.done(platform=directory.platform)
 
 

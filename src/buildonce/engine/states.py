@@ -11,27 +11,45 @@ from enum import Enum
 from pathlib import PurePosixPath
 from typing import Any
 
-from buildonce.engine.llb import Output
+from buildonce.engine.llb import Expected, Output
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
 class DirectoryState:
-    """A directory: a path within an output; `None` is the empty file system."""
+    """A directory: a path within an output; `None` is the empty file system.
+
+    Attributes:
+        shown: what it was asked for as, where nobody has looked yet whether it is there.
+    """
 
     output: Output | None = None
     path: str = "/"
     platform: str = ""
+    shown: str = ""
+
+    @property
+    def expected(self) -> Expected | None:
+        return Expected(self.output, self.path, self.shown, directory=True) if self.shown else None
 
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """A file: a path within an output."""
+    """A file: a path within an output.
+
+    Attributes:
+        shown: what it was asked for as, where nobody has looked yet whether it is there.
+    """
 
     output: Output
     path: str
     platform: str = ""
+    shown: str = ""
+
+    @property
+    def expected(self) -> Expected | None:
+        return Expected(self.output, self.path, self.shown, directory=False) if self.shown else None
 
     @property
     def name(self) -> str:

@@ -25,6 +25,7 @@ _AREAS = (
     "mounts",
     "execs",
     "directory",
+    "found",
     "file",
     "host",
     "publish",

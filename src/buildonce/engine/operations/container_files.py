@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import stat as modes
 from collections.abc import Sequence
-from dataclasses import replace
 
+from buildonce.engine import inspection
 from buildonce.engine.engine import Engine
-from buildonce.engine.llb import FileActions
+from buildonce.engine.errors import QueryFailed
+from buildonce.engine.inspection import There
 from buildonce.engine.operations import operation
 from buildonce.engine.operations.directory import copied, written
-from buildonce.engine.paths import edit, locate, owner_of, parent, resolve
+from buildonce.engine.paths import edit, locate, parent, resolve
 from buildonce.engine.states import ContainerState, DirectoryState, FileState
 
 
 @operation("Container.directory")
-async def directory(
+def directory(
     engine: Engine, self: ContainerState, path: str, expand: bool = False
 ) -> DirectoryState:
-    output, inside = locate(self, resolve(self, path, expand))
-    await engine.expect_kind(output, inside, path, directory=True)
-    return DirectoryState(output, inside, self.platform)
+    at = resolve(self, path, expand)
+    output, inside = locate(self, at)
+    return DirectoryState(output, inside, self.platform, shown=at)
 
 
 @operation("Container.file")
-async def file(engine: Engine, self: ContainerState, path: str, expand: bool = False) -> FileState:
-    output, inside = locate(self, resolve(self, path, expand))
-    await engine.expect_kind(output, inside, path, directory=False)
-    assert output is not None
-    return FileState(output, inside, self.platform)
+def file(engine: Engine, self: ContainerState, path: str, expand: bool = False) -> FileState:
+    at = resolve(self, path, expand)
+    output, inside = locate(self, at)
+    if output is None:
+        raise QueryFailed(f"stat {at}: no such file or directory")
+    return FileState(output, inside, self.platform, shown=at)
 
 
 @operation("Container.exists")
@@ -44,8 +45,21 @@ async def exists(
     return await engine.exists(output, inside, expected_type, follow=not do_not_follow_symlinks)
 
 
+@operation("Container.stat")
+async def stat(
+    engine: Engine,
+    self: ContainerState,
+    path: str,
+    do_not_follow_symlinks: bool = False,
+    expand: bool = False,
+) -> There:
+    at = resolve(self, path, expand)
+    output, inside = locate(self, at)
+    return await inspection.there(engine, output, inside, at, follow=not do_not_follow_symlinks)
+
+
 @operation("Container.withDirectory")
-def with_directory(
+async def with_directory(
     engine: Engine,
     self: ContainerState,
     path: str,
@@ -57,18 +71,20 @@ def with_directory(
     expand: bool = False,
     permissions: int | None = None,
 ) -> ContainerState:
-    owned = owner_of(owner, self.rootfs)
+    if gitignore:
+        exclude = [*exclude, *await inspection.ignored(engine, source)]
+    owned = await engine.owner(self.rootfs, owner)
     return edit(
         self,
         resolve(self, path, expand),
         lambda actions, at: copied(
-            actions, at, source, include=include, exclude=exclude, owner=owned, mode=permissions
+            actions, at, source, include=include, exclude=exclude, owner=owned
         ),
     )
 
 
 @operation("Container.withFile")
-def with_file(
+async def with_file(
     engine: Engine,
     self: ContainerState,
     path: str,
@@ -80,18 +96,23 @@ def with_file(
     target = resolve(self, path, expand)
     if path.endswith("/"):
         target = f"{target.rstrip('/')}/{source.name}"
-    owned = owner_of(owner, self.rootfs)
+    owned = await engine.owner(self.rootfs, owner)
     return edit(
         self,
         target,
         lambda actions, at: actions.copy(
-            source.output, source.path, at, owner=owned, mode=permissions
+            source.output,
+            source.path,
+            at,
+            owner=owned,
+            mode=permissions,
+            expected=source.expected,
         ),
     )
 
 
 @operation("Container.withFiles")
-def with_files(
+async def with_files(
     engine: Engine,
     self: ContainerState,
     path: str,
@@ -102,12 +123,12 @@ def with_files(
 ) -> ContainerState:
     folder = resolve(self, path, expand).rstrip("/")
     for source in sources:
-        self = with_file(engine, self, f"{folder}/{source.name}", source, permissions, owner)
+        self = await with_file(engine, self, f"{folder}/{source.name}", source, permissions, owner)
     return self
 
 
 @operation("Container.withNewFile")
-def with_new_file(
+async def with_new_file(
     engine: Engine,
     self: ContainerState,
     path: str,
@@ -116,7 +137,7 @@ def with_new_file(
     owner: str = "",
     expand: bool = False,
 ) -> ContainerState:
-    owned = owner_of(owner, self.rootfs)
+    owned = await engine.owner(self.rootfs, owner)
     return edit(
         self,
         resolve(self, path, expand),
@@ -149,21 +170,3 @@ def without_files(
     for path in paths:
         self = without_path(engine, self, path, expand)
     return self
-
-
-@operation("Directory.chown")
-async def directory_chown(
-    engine: Engine, self: DirectoryState, path: str, owner: str
-) -> DirectoryState:
-    from buildonce.engine.operations.directory import inside, rooted
-
-    at = inside(self, path)
-    kind = await engine.stat(self.output, at)
-    actions = FileActions(self.output).copy(
-        self.output,
-        at,
-        at,
-        contents=modes.S_ISDIR(kind.mode) or kind.is_dir,
-        owner=owner_of(owner, None),
-    )
-    return rooted(replace(self, output=actions.done(platform=self.platform)), self.path)

@@ -8,21 +8,28 @@ from dataclasses import replace
 from buildonce.engine import inspection
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
-from buildonce.engine.inspection import Found, Match
-from buildonce.engine.llb import FileActions, Owner, diff
+from buildonce.engine.inspection import Found, There
+from buildonce.engine.llb import Expected, FileActions, Owner, diff
 from buildonce.engine.operations import operation
-from buildonce.engine.paths import at_root, owner_of, parent
+from buildonce.engine.paths import at_root, parent
 from buildonce.engine.states import DirectoryState, FileState, absolute
+
+MAX_NAME = 255  # bytes, on every file system that matters
 
 
 def inside(directory: DirectoryState, path: str) -> str:
-    """`path` of the directory as a path of the output that it is in; never above it."""
-    return absolute(directory.path + "/" + absolute(path).lstrip("/"))
+    """`path` of the directory as a path of the output that it is in.
+
+    It may lead above the directory, which is a view of a larger tree, but never above that.
+    """
+    return absolute(f"{directory.path}/{path}")
 
 
-def rooted(directory: DirectoryState, path: str) -> DirectoryState:
-    """`directory` seen from `path`."""
-    return replace(directory, path=path)
+async def present(engine: Engine, thing: DirectoryState | FileState) -> None:
+    """Make sure that what was asked for without looking is there."""
+    await engine.reference(thing.output)
+    if thing.expected is not None:
+        await engine.expect(thing.expected)
 
 
 def copied(
@@ -47,6 +54,7 @@ def copied(
         exclude=exclude,
         owner=owner,
         mode=mode,
+        expected=source.expected,
     )
 
 
@@ -66,32 +74,35 @@ def written(
 
 @operation("Directory.sync")
 async def sync(engine: Engine, self: DirectoryState) -> None:
-    await engine.expect_kind(self.output, self.path, self.path, directory=True)
+    await present(engine, self)
 
 
 @operation("Directory.name")
 async def name(engine: Engine, self: DirectoryState) -> str:
+    await present(engine, self)
     return f"{self.path.rstrip('/').rsplit('/', 1)[-1]}/"
 
 
 @operation("Directory.directory")
-async def directory(engine: Engine, self: DirectoryState, path: str) -> DirectoryState:
-    at = inside(self, path)
-    await engine.expect_kind(self.output, at, path, directory=True)
-    return replace(self, path=at)
+def directory(engine: Engine, self: DirectoryState, path: str) -> DirectoryState:
+    return replace(self, path=inside(self, path), shown=path or "/")
 
 
 @operation("Directory.file")
 async def file(engine: Engine, self: DirectoryState, path: str) -> FileState:
-    at = inside(self, path)
-    await engine.expect_kind(self.output, at, path, directory=False)
+    await present(engine, self)
+    await engine.expect(Expected(self.output, inside(self, path), path, directory=False))
     assert self.output is not None
-    return FileState(self.output, at, self.platform)
+    return FileState(self.output, inside(self, path), self.platform)
 
 
 @operation("Directory.entries")
 async def entries(engine: Engine, self: DirectoryState, path: str | None = None) -> list[str]:
-    found = await engine.entries(self.output, inside(self, path or "."))
+    await present(engine, self)
+    at = inside(self, path or ".")
+    if path:
+        await engine.expect(Expected(self.output, at, path, directory=True))
+    found = await engine.entries(self.output, at)
     return [f"{item.name}/" if item.is_dir else item.name for item in found]
 
 
@@ -108,13 +119,24 @@ async def exists(
     )
 
 
+@operation("Directory.stat")
+async def stat(
+    engine: Engine, self: DirectoryState, path: str, do_not_follow_symlinks: bool = False
+) -> There:
+    await present(engine, self)
+    at = inside(self, path)
+    return await inspection.there(engine, self.output, at, path, follow=not do_not_follow_symlinks)
+
+
 @operation("Directory.glob")
 async def glob(engine: Engine, self: DirectoryState, pattern: str) -> list[str]:
+    await present(engine, self)
     return await inspection.glob(engine, self, pattern)
 
 
 @operation("Directory.digest")
 async def digest(engine: Engine, self: DirectoryState) -> str:
+    await present(engine, self)
     return await inspection.digest(engine, self.output, self.path)
 
 
@@ -134,6 +156,7 @@ async def search(
     files_only: bool = False,
     limit: int | None = None,
 ) -> list[Found]:
+    await present(engine, self)
     return await inspection.search(
         engine,
         self,
@@ -152,7 +175,7 @@ async def search(
 
 
 @operation("Directory.withDirectory")
-def with_directory(
+async def with_directory(
     engine: Engine,
     self: DirectoryState,
     path: str,
@@ -163,13 +186,15 @@ def with_directory(
     owner: str = "",
     permissions: int | None = None,
 ) -> DirectoryState:
+    if gitignore:
+        exclude = [*exclude, *await inspection.ignored(engine, source)]
     actions = copied(
         FileActions(self.output),
         inside(self, path),
         source,
         include=include,
         exclude=exclude,
-        owner=owner_of(owner, None),
+        owner=await engine.owner(self.output, owner),
         mode=permissions,
     )
     return replace(self, output=actions.done(platform=self.platform))
@@ -188,13 +213,19 @@ async def filter_(
     if gitignore:
         exclude = [*exclude, *await inspection.ignored(engine, self)]
     actions = FileActions(None).copy(
-        self.output, self.path, "/", contents=True, include=include, exclude=exclude
+        self.output,
+        self.path,
+        "/",
+        contents=True,
+        include=include,
+        exclude=exclude,
+        expected=self.expected,
     )
-    return replace(self, output=actions.done(platform=self.platform), path="/")
+    return DirectoryState(actions.done(platform=self.platform), "/", self.platform)
 
 
 @operation("Directory.withFile")
-def with_file(
+async def with_file(
     engine: Engine,
     self: DirectoryState,
     path: str,
@@ -206,7 +237,12 @@ def with_file(
     if path.endswith("/") or at == self.path:
         at = f"{at.rstrip('/')}/{source.name}"
     actions = FileActions(self.output).copy(
-        source.output, source.path, at, mode=permissions, owner=owner_of(owner, None)
+        source.output,
+        source.path,
+        at,
+        mode=permissions,
+        owner=await engine.owner(self.output, owner),
+        expected=source.expected,
     )
     return replace(self, output=actions.done(platform=self.platform))
 
@@ -225,7 +261,11 @@ def with_files(
     folder = inside(self, path).rstrip("/")
     for source in sources:
         actions = actions.copy(
-            source.output, source.path, f"{folder}/{source.name}", mode=permissions
+            source.output,
+            source.path,
+            f"{folder}/{source.name}",
+            mode=permissions,
+            expected=source.expected,
         )
     return replace(self, output=actions.done(platform=self.platform))
 
@@ -238,7 +278,10 @@ def with_new_file(
     contents: str,
     permissions: int | None = 0o644,
 ) -> DirectoryState:
-    actions = written(FileActions(self.output), inside(self, path), contents, mode=permissions)
+    at = inside(self, path)
+    if len(at.rpartition("/")[2].encode()) > MAX_NAME:
+        raise QueryFailed(f"file name length exceeds the maximum of {MAX_NAME} bytes")
+    actions = written(FileActions(self.output), at, contents, mode=permissions)
     return replace(self, output=actions.done(platform=self.platform))
 
 
@@ -270,9 +313,14 @@ def with_timestamps(engine: Engine, self: DirectoryState, timestamp: int) -> Dir
     if self.output is None:
         return self
     actions = FileActions(None).copy(
-        self.output, self.path, "/", contents=True, timestamp=timestamp * 1_000_000_000
+        self.output,
+        self.path,
+        "/",
+        contents=True,
+        timestamp=timestamp * 1_000_000_000,
+        expected=self.expected,
     )
-    return replace(self, output=actions.done(platform=self.platform), path="/")
+    return DirectoryState(actions.done(platform=self.platform), "/", self.platform)
 
 
 @operation("Directory.withoutDirectory", "Directory.withoutFile")
@@ -294,14 +342,33 @@ def without_files(engine: Engine, self: DirectoryState, paths: Sequence[str]) ->
 def diff_(engine: Engine, self: DirectoryState, other: DirectoryState) -> DirectoryState:
     if other.output is None:
         return DirectoryState(platform=self.platform)
-    return replace(
-        self, output=diff(at_root(self), at_root(other), platform=self.platform), path="/"
-    )
+    output = diff(at_root(self), at_root(other), platform=self.platform)
+    return DirectoryState(output, "/", self.platform)
+
+
+@operation("Directory.chown")
+async def chown(engine: Engine, self: DirectoryState, path: str, owner: str) -> DirectoryState:
+    at = inside(self, path)
+    owned = await engine.owner(self.output, owner)
+    if at == "/":
+        actions = FileActions(None).copy(self.output, at, at, contents=True, owner=owned)
+    else:
+        # Laid over what is there, a copy would leave the directory itself to its old owner.
+        folder = f"{parent(at).rstrip('/')}/"
+        actions = FileActions(self.output).remove(at).copy(self.output, at, folder, owner=owned)
+    return replace(self, output=actions.done(platform=self.platform))
+
+
+@operation("Directory.withError")
+def with_error(engine: Engine, self: DirectoryState, err: str) -> DirectoryState:
+    if err:
+        raise QueryFailed(err)
+    return self
 
 
 @operation("Directory.export")
 async def export(engine: Engine, self: DirectoryState, path: str, wipe: bool = False) -> str:
-    await engine.expect_kind(self.output, self.path, self.path, directory=True)
+    await present(engine, self)
     return await engine.exports.directory(at_root(self), path, wipe=wipe)
 
 
@@ -315,46 +382,3 @@ async def find_up(engine: Engine, self: DirectoryState, name: str, start: str) -
         if at == "/":
             return None
         at = parent(at)
-
-
-# -- what a search found ----------------------------------------------------------------------
-
-
-@operation("SearchResult.filePath")
-async def found_path(engine: Engine, self: Found) -> str:
-    return self.path
-
-
-@operation("SearchResult.lineNumber")
-async def found_line(engine: Engine, self: Found) -> int:
-    return self.line
-
-
-@operation("SearchResult.absoluteOffset")
-async def found_offset(engine: Engine, self: Found) -> int:
-    return self.offset
-
-
-@operation("SearchResult.matchedLines")
-async def found_text(engine: Engine, self: Found) -> str:
-    return self.text
-
-
-@operation("SearchResult.submatches")
-async def found_matches(engine: Engine, self: Found) -> list[Match]:
-    return list(self.matches)
-
-
-@operation("SearchSubmatch.text")
-async def match_text(engine: Engine, self: Match) -> str:
-    return self.text
-
-
-@operation("SearchSubmatch.start")
-async def match_start(engine: Engine, self: Match) -> int:
-    return self.start
-
-
-@operation("SearchSubmatch.end")
-async def match_end(engine: Engine, self: Match) -> int:
-    return self.end

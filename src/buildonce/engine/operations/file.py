@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from io import StringIO
 
 from buildonce.engine import inspection
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.inspection import Found
-from buildonce.engine.llb import FileActions
+from buildonce.engine.llb import FileActions, Owner
 from buildonce.engine.operations import operation
-from buildonce.engine.paths import owner_of
+from buildonce.engine.operations.directory import present
 from buildonce.engine.states import DirectoryState, FileState
 
 MAX_CONTENTS = 128 << 20  # bytes; as Dagger limits it
@@ -19,16 +21,18 @@ MAX_CONTENTS = 128 << 20  # bytes; as Dagger limits it
 
 @operation("File.sync")
 async def sync(engine: Engine, self: FileState) -> None:
-    await engine.stat(self.output, self.path)
+    await present(engine, self)
 
 
 @operation("File.name")
 async def name(engine: Engine, self: FileState) -> str:
+    await present(engine, self)
     return self.name
 
 
 @operation("File.size")
 async def size(engine: Engine, self: FileState) -> int:
+    await present(engine, self)
     return (await engine.stat(self.output, self.path)).size
 
 
@@ -39,16 +43,34 @@ async def contents(
     offset_lines: int | None = None,
     limit_lines: int | None = None,
 ) -> str:
+    await present(engine, self)
     data = await engine.read(self.output, self.path, limit=MAX_CONTENTS)
     text = data.decode(errors="replace")
     if offset_lines is None and limit_lines is None:
         return text
-    lines = text.splitlines(keepends=True)[max(0, offset_lines or 0) :]
+    lines = _lines(text)[max(0, offset_lines or 0) :]
     return "".join(lines if limit_lines is None else lines[: max(0, limit_lines)])
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of a text, each with the line feed that ends it; nothing else ends one."""
+    return StringIO(text, newline="\n").readlines()
+
+
+def _places(text: str, search: str) -> str:
+    """Where `search` is in `text`: `line 1 (1-2), line 4 (0-1)`, in bytes from the line's start."""
+    places = []
+    for found in re.finditer(re.escape(search), text):
+        start = text.rfind("\n", 0, found.start()) + 1
+        first = len(text[start : found.start()].encode())
+        line = text.count("\n", 0, start) + 1
+        places.append(f"line {line} ({first}-{first + len(search.encode())})")
+    return ", ".join(places)
 
 
 @operation("File.digest")
 async def digest(engine: Engine, self: FileState, exclude_metadata: bool = False) -> str:
+    await present(engine, self)
     return await inspection.digest(engine, self.output, self.path, content_only=exclude_metadata)
 
 
@@ -65,15 +87,22 @@ def with_timestamps(engine: Engine, self: FileState, timestamp: int) -> FileStat
 
 
 @operation("File.chown")
-def chown(engine: Engine, self: FileState, owner: str) -> FileState:
-    return _copied(self, self.name, owner=owner)
+async def chown(engine: Engine, self: FileState, owner: str) -> FileState:
+    return _copied(self, self.name, owner=await engine.owner(self.output, owner))
 
 
-def _copied(file: FileState, name: str, *, timestamp: int = -1, owner: str = "") -> FileState:
+def _copied(
+    file: FileState, name: str, *, timestamp: int = -1, owner: Owner | None = None
+) -> FileState:
     actions = FileActions(None).copy(
-        file.output, file.path, f"/{name}", timestamp=timestamp, owner=owner_of(owner, None)
+        file.output,
+        file.path,
+        f"/{name}",
+        timestamp=timestamp,
+        owner=owner,
+        expected=file.expected,
     )
-    return replace(file, output=actions.done(platform=file.platform), path=f"/{name}")
+    return FileState(actions.done(platform=file.platform), f"/{name}", file.platform)
 
 
 @operation("File.withReplaced")
@@ -87,18 +116,13 @@ async def with_replaced(
 ) -> FileState:
     stat = await engine.stat(self.output, self.path)
     text = (await engine.read(self.output, self.path, limit=MAX_CONTENTS)).decode()
-    count = text.count(search) if search else 0
-    if all:
-        text = text.replace(search, replacement)
-    else:
-        lines = text.splitlines(keepends=True)
-        skipped = "".join(lines[: max(0, (first_from or 1) - 1)])
-        rest = text[len(skipped) :]
-        if first_from is None and count > 1:
-            raise QueryFailed(f"search string found {count} times; replace all or say from where")
-        if search not in rest or not search:
-            raise QueryFailed("search string not found")
-        text = skipped + rest.replace(search, replacement, 1)
+    skipped = "".join(_lines(text)[: max(0, (first_from or 1) - 1)])
+    rest = text[len(skipped) :]
+    if not search or search not in rest:
+        raise QueryFailed("search string not found")
+    if not all and first_from is None and rest.count(search) > 1:
+        raise QueryFailed(f"search string found multiple times: {_places(text, search)}")
+    text = skipped + rest.replace(search, replacement, -1 if all else 1)
     actions = FileActions(None).mkfile(f"/{self.name}", text.encode(), mode=stat.mode & 0o7777)
     return replace(self, output=actions.done(platform=self.platform), path=f"/{self.name}")
 

@@ -61,7 +61,12 @@ func inspect(name, settings string) int {
 		fmt.Fprintln(os.Stderr, "shim: settings:", err)
 		return 2
 	}
-	answer, err := questions[name](asked)
+	// The empty tree is not mounted.
+	err := os.MkdirAll(treeRoot, 0o755)
+	var answer any
+	if err == nil {
+		answer, err = questions[name](asked)
+	}
 	if err != nil {
 		answer = map[string]string{"error": err.Error()}
 	}
@@ -185,7 +190,7 @@ func compileGlob(pattern string) (*regexp.Regexp, error) {
 }
 
 func askGlob(q question) (any, error) {
-	pattern := strings.TrimPrefix(path.Clean(q.Pattern), "/")
+	pattern := path.Clean(q.Pattern)
 	compiled, err := compileGlob(pattern)
 	if err != nil {
 		return nil, fmt.Errorf("invalid glob pattern %q: %w", q.Pattern, err)
@@ -204,7 +209,7 @@ func askGlob(q question) (any, error) {
 }
 
 func askStat(q question) (any, error) {
-	answer := map[string]any{"exists": false, "kind": "", "size": 0}
+	answer := map[string]any{"exists": false, "kind": "", "size": 0, "permissions": 0}
 	real, err := resolve(path.Join(q.Root, q.Path), q.Follow)
 	if err != nil {
 		return answer, nil
@@ -214,6 +219,7 @@ func askStat(q question) (any, error) {
 		return answer, nil
 	}
 	answer["exists"], answer["size"] = true, info.Size()
+	answer["permissions"] = info.Mode().Perm()
 	switch mode := info.Mode(); {
 	case mode.IsDir():
 		answer["kind"] = "DIRECTORY_TYPE"
@@ -266,7 +272,7 @@ func askDigest(q question) (any, error) {
 		return nil
 	}
 	if !info.IsDir() {
-		err = add(path.Base(real), treeRoot+real, info)
+		err = add("", treeRoot+real, info)
 	} else {
 		err = walkTree(q.Root, func(name string, entry fs.DirEntry) error {
 			info, err := entry.Info()
