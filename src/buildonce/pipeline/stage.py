@@ -10,9 +10,13 @@ from datetime import timedelta
 import anyio
 from opentelemetry import trace
 
-from buildonce.pipeline.errors import CheckFailed, StageTimedOut, explain
+from buildonce.errors import ExitCode
+from buildonce.pipeline.errors import StageTimedOut, explain
 from buildonce.pipeline.journal import Journal
 from buildonce.report import Result, StageRecord, duration
+
+# These say nothing about what was built: the pipeline or its configuration is at fault.
+_OURS = (ExitCode.TOOL_FAILED, ExitCode.USAGE)
 
 _tracer = trace.get_tracer("buildonce")
 
@@ -49,8 +53,9 @@ async def run_stage(
                 raise _timed_out(stage, budget)
             result, summary = Result.PASSED, "passed"
         except Exception as error:
-            result = Result.FAILED if isinstance(error, CheckFailed) else Result.BROKEN
-            summary = explain(error)[0].message.splitlines()[0]
+            problem, code, _ = explain(error)
+            result = Result.BROKEN if code in _OURS else Result.FAILED
+            summary = problem.message.splitlines()[0]
             raise
         finally:
             # A body that had to put things back may end with an error of its own after the time.
