@@ -96,12 +96,7 @@ async def client(anyio_backend: str) -> AsyncIterator[dagger.Client]:
 async def base(client: dagger.Client, rootfs: Path) -> dagger.Container:
     """A container with a shell."""
     directory = client.host().directory(str(rootfs))
-    return await (
-        client.container()
-        .with_rootfs(directory)
-        .with_env_variable("PATH", "/bin")
-        .sync()
-    )
+    return await client.container().with_rootfs(directory).with_env_variable("PATH", "/bin").sync()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """Which engine the suite runs on, and what it needs to say about either.
 
-    assert await thing() == on(dagger="", embedded="0:0")     # a difference, in docs/engine-differences.md
+    assert await thing() == on(dagger="", embedded="0:0")
+
+Every such difference is told in docs/engine-differences.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A registry that has a few images, in memory: the reading half of the distribution protocol.
 
-    with serving({"configured:1": image(layer, {"User": "app"})}) as address:
-        client.container().from_(f"{address}/configured:1")
+with serving({"configured:1": image(layer, {"User": "app"})}) as address:
+    client.container().from_(f"{address}/configured:1")
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ def layer(folder: Path) -> bytes:
     return target.getvalue()
 
 
-def image(
-    content: bytes, settings: Mapping[str, Any], *, architecture: str = "amd64"
-) -> Image:
+def image(content: bytes, settings: Mapping[str, Any], *, architecture: str = "amd64") -> Image:
     """An image of one layer with the given `config` object."""
     config = json.dumps(
         {

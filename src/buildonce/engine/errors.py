@@ -30,8 +30,16 @@ class ExecFailed(QueryFailed):
     The extensions are what the client makes its `ExecError` from.
     """
 
-    def __init__(self, command: Sequence[str], exit_code: int, stdout: str, stderr: str) -> None:
-        super().__init__(f"exit code: {exit_code}")
+    def __init__(
+        self,
+        command: Sequence[str],
+        exit_code: int,
+        stdout: str,
+        stderr: str,
+        *,
+        message: str = "",
+    ) -> None:
+        super().__init__(message or f"exit code: {exit_code}")
         self.extensions = {
             "_type": "EXEC_ERROR",
             "cmd": list(command),

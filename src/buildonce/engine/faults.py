@@ -10,12 +10,16 @@ from buildonce.engine.buildkit import SolveError
 from buildonce.engine.errors import ExecFailed, QueryFailed
 from buildonce.engine.llb import Output
 from buildonce.engine.lowering import OUT_MOUNT, SPECIFICATION
+from buildonce.engine.text import text
 from buildonce.errors import BuildonceError
 
 if TYPE_CHECKING:
     from buildonce.engine.engine import Engine
 
 _PROCESS = re.compile(r'process "/\.buildonce/shim" did not complete successfully: ')
+
+# What the shim leaves; the last one only if the shim itself has failed.
+_FILES = ("o/stdout", "o/stderr", "o/exit", "o/error")
 
 # Where the daemon mounts a file system while it edits it: nothing that a user knows.
 _MOUNTED = re.compile(r"/[^\s:]*/cachemounts/buildkit\d+")
@@ -37,13 +41,13 @@ async def explain(engine: Engine, error: BuildonceError, output: Output) -> Quer
             f"process {' '.join(args)!r} did not complete successfully: "
             f"exit code: {error.exit_status}"
         )
-    files = await engine.build.read_failed(
-        error, dest=OUT_MOUNT, names=["o/stdout", "o/stderr", "o/exit"]
-    )
-    code = int(files.get("o/exit", b"") or error.exit_status)
-    stderr = files.get("o/stderr", b"").decode(errors="replace")
-    stderr += await engine.services.last_words(output)
-    return ExecFailed(args, code, files.get("o/stdout", b"").decode(errors="replace"), stderr)
+    files = await engine.build.read_failed(error, dest=OUT_MOUNT, names=_FILES)
+    stdout, stderr, exit_code, cause = (text(files.get(name, b"")) for name in _FILES)
+    if cause:
+        return ExecFailed(args, -1, "", "", message=cause)
+    code = int(exit_code or error.exit_status)
+    said = f"exit code: {code}{await engine.services.last_words(output)}"
+    return ExecFailed(args, code, stdout.strip(), stderr.strip(), message=said)
 
 
 def _specification(error: SolveError) -> dict[str, list[str]] | None:
@@ -59,7 +63,7 @@ def _specification(error: SolveError) -> dict[str, list[str]] | None:
 
 def clean(message: str) -> str:
     """BuildKit's message without its own plumbing."""
-    text = _MOUNTED.sub("", _PROCESS.sub("", message))
+    cleaned = _MOUNTED.sub("", _PROCESS.sub("", message))
     for prefix in ("rpc error: code = Unknown desc = ", "failed to solve: "):
-        text = text.replace(prefix, "")
-    return text.strip()
+        cleaned = cleaned.replace(prefix, "")
+    return cleaned.strip()

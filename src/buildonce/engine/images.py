@@ -73,7 +73,7 @@ def drop(pairs: tuple[tuple[str, str], ...], key: str) -> tuple[tuple[str, str],
 
 def with_image(container: ContainerState, **changes: Any) -> ContainerState:
     """`container` with parts of its image settings replaced."""
-    return replace(container, image=replace(container.image, **changes))
+    return replace(container, image=replace(container.image, **changes), address=None)
 
 
 def _pair(item: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ Mount 0 is the root file system, 1 the shim, 2 its output; the user's own follow
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,6 +37,7 @@ STDIN = f"{ROOT}/stdin"
 HOST_SETTINGS = f"{ROOT}/host.json"
 HOST_CA = f"{ROOT}/ca.pem"
 SPECIFICATION = shim.SPECIFICATION
+HOSTNAME = "dagger"
 
 HOST_SETTINGS_ID = "buildonce:host-settings"
 HOST_CA_ID = "buildonce:host-ca"
@@ -125,8 +126,7 @@ def run(engine: Engine, container: ContainerState, command: Command) -> Containe
     if command.stdin is not None:
         mounts.add(STDIN, _text(command.stdin, container.platform), path="/stdin")
     secret_files = user_mounts(mounts, container)
-    if container.bindings:
-        hosts_file(engine, mounts, container)
+    hosts_file(engine, mounts, container)
 
     specification = ExecSpec(
         args=command.args,
@@ -137,6 +137,7 @@ def run(engine: Engine, container: ContainerState, command: Command) -> Containe
         expect=_EXPECT[command.expect],
         secret_env=[name for name, _ in container.secrets],
         secret_files=secret_files,
+        tracing=tracing(container.image.env),
         host=HOST_SETTINGS,
     )
     _meta(op, container, specification)
@@ -159,6 +160,7 @@ def _meta(op: pb.Op, container: ContainerState, specification: ExecSpec) -> None
     meta.args.append(SHIM)
     meta.cwd = container.workdir
     meta.user = container.image.user
+    meta.hostname = HOSTNAME
     meta.removeMountStubsRecursive = True  # or the image would keep our empty folders
     env = dict(container.image.env)
     env.setdefault("PATH", DEFAULT_PATH)
@@ -166,6 +168,11 @@ def _meta(op: pb.Op, container: ContainerState, specification: ExecSpec) -> None
     meta.env.append(f"{SPECIFICATION}={specification.to_json()}")
     for name, secret in container.secrets:
         op.exec.secretenv.add(ID=secret.identity, name=name)
+
+
+def tracing(env: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The user's own of the variables that the daemon sets for its tracing."""
+    return {name: value for name, value in env if name in shim.TRACING}
 
 
 def host(mounts: Mounts) -> None:
@@ -282,6 +289,7 @@ def wrap(
             _only_given(op, secrets, sockets)
             specification = ExecSpec(
                 args=list(op.exec.meta.args),
+                tracing=tracing(_pairs(op.exec.meta.env)),
                 host=HOST_SETTINGS,
                 secret_env=[variable.name for variable in op.exec.secretenv],
                 secret_files=[
@@ -300,6 +308,12 @@ def wrap(
             op, inputs, name=vertex.name, ignore_cache=vertex.ignore_cache
         )
     return Output(new[root.vertex.digest], root.index)
+
+
+def _pairs(env: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for variable in env:
+        name, _, value = variable.partition("=")
+        yield name, value
 
 
 _OURS = (SHIM, HOST_SETTINGS, HOST_CA)

@@ -6,16 +6,30 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+from buildonce.engine.errors import QueryFailed
 from buildonce.engine.llb import FileActions, Output, Owner
 from buildonce.engine.states import ContainerState, DirectoryState, Mount, MountKind, absolute
 
-_VARIABLE = re.compile(r"\$(?:\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+# As a shell has them, without its operators: `$$` is the variable named `$`, which nobody sets.
+_VARIABLE = re.compile(r"\$(?:\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*|[*#$@!?0-9-]))")
 
 
 def expand_variables(container: ContainerState, text: str) -> str:
-    """`text` with `$NAME` and `${NAME}` replaced from the container's variables; unknown: empty."""
+    """`text` with `$NAME` and `${NAME}` replaced from the container's variables; unknown: empty.
+
+    Raises:
+        QueryFailed: a variable is a secret, which would get into graphs and logs.
+    """
     env = dict(container.image.env)
-    return _VARIABLE.sub(lambda found: env.get(found[1] or found[2] or "", ""), text)
+    secrets = {name for name, _ in container.secrets}
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1] or found[2] or ""
+        if name in secrets:
+            raise QueryFailed(f'expand cannot be used with secret env variable "{name}"')
+        return env.get(name, "")
+
+    return _VARIABLE.sub(value, text)
 
 
 def resolve(container: ContainerState, path: str, expand: bool = False) -> str:
@@ -27,6 +41,8 @@ def mount_of(container: ContainerState, path: str) -> Mount | None:
     """The mount that `path` lies in: the innermost, and of those at one place the last."""
     found: Mount | None = None
     for mount in container.mounts:
+        if mount.kind in (MountKind.SECRET, MountKind.SOCKET):
+            continue  # no part of the file system for anything but commands
         inside = path == mount.target or path.startswith(mount.target.rstrip("/") + "/")
         if inside and (found is None or len(mount.target) >= len(found.target)):
             found = mount
@@ -39,16 +55,11 @@ def locate(container: ContainerState, path: str) -> tuple[Output | None, str]:
     Raises:
         QueryFailed: the path lies in a mount that exists only while commands run.
     """
-    from buildonce.engine.errors import QueryFailed
-
     mount = mount_of(container, path)
     if mount is None:
         return container.rootfs, path
     if mount.kind not in (MountKind.DIRECTORY, MountKind.FILE):
-        raise QueryFailed(
-            f"{path} is in a {mount.kind.value} mount at {mount.target}, "
-            "which cannot be read outside of a command"
-        )
+        raise QueryFailed(f"{path}: cannot retrieve path from {mount.kind.value}")
     return mount.output, within(mount, path)
 
 
@@ -64,12 +75,11 @@ def edit(
 ) -> ContainerState:
     """`container` with `change` made at `path` (absolute): in the mount there, else the root."""
     mount = mount_of(container, path)
-    if mount is None or mount.kind not in (MountKind.DIRECTORY, MountKind.FILE):
+    if mount is None:
         output = change(FileActions(container.rootfs), path).done(platform=container.platform)
         return replace(container, rootfs=output, address=None)
-    output = change(FileActions(mount.output), within(mount, path)).done(
-        platform=container.platform
-    )
+    _, inside = locate(container, path)
+    output = change(FileActions(mount.output), inside).done(platform=container.platform)
     changed = replace(mount, output=output)
     return replace(container, mounts=tuple(changed if m is mount else m for m in container.mounts))
 

@@ -105,7 +105,7 @@ class MountKind(Enum):
     DIRECTORY = "directory"
     FILE = "file"
     CACHE = "cache"
-    TEMPORARY = "temporary"
+    TEMPORARY = "tmpfs"
     SECRET = "secret"
     SOCKET = "socket"
 

@@ -11,12 +11,23 @@ variable `SPECIFICATION`::
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 PATH = "/.buildonce/shim"
 SPECIFICATION = "_BUILDONCE_EXEC"
+
+# What the daemon sets in every exec to trace it. It would override what the user has set.
+TRACING = (
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+    "OTEL_TRACE_PARENT",
+    "OTEL_TRACE_STATE",
+    "TRACEPARENT",
+    "TRACESTATE",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +50,7 @@ class ExecSpec:
         expect: "success": the exit code is the command's; "any": always 0; "failure": 0 when the
             command failed, 1 when it did not.
         secret_env, secret_files: variables and files whose values never show in the output.
+        tracing: the command's own of the variables by which the daemon traces its steps.
         host: JSON file {"env": {…}} with defaults for the command's environment.
         relays: see `Relay`.
     """
@@ -51,6 +63,7 @@ class ExecSpec:
     expect: Literal["success", "failure", "any"] = "success"
     secret_env: Sequence[str] = ()
     secret_files: Sequence[str] = ()
+    tracing: Mapping[str, str] = field(default_factory=dict)
     host: str | None = None
     relays: Sequence[Relay] = ()
 

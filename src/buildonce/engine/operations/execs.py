@@ -11,6 +11,7 @@ from buildonce.engine.lowering import OUT_IN_RESULT, Command, run
 from buildonce.engine.operations import operation
 from buildonce.engine.paths import expand_variables, resolve
 from buildonce.engine.states import ContainerState
+from buildonce.engine.text import text
 
 
 @operation("Container.withExec")
@@ -49,10 +50,7 @@ def arguments(
     container: ContainerState, args: Sequence[str], *, use_entrypoint: bool, expand: bool
 ) -> tuple[str, ...]:
     """What is to be run: `args`, else the default arguments, after the entrypoint if asked for."""
-    command = list(args)
-    if not command:
-        command = list(container.image.command)
-        use_entrypoint = use_entrypoint or bool(container.image.entrypoint)
+    command = list(args) or list(container.image.command)
     if expand:
         command = [expand_variables(container, item) for item in command]
     if use_entrypoint:
@@ -66,26 +64,23 @@ def arguments(
 
 async def _result(engine: Engine, container: ContainerState, name: str) -> bytes:
     if container.last is None:
-        # As with `docker run`, a container that was not told otherwise runs its defaults.
-        args = arguments(container, (), use_entrypoint=False, expand=False)
-        container = run(engine, container, Command(args))
-        assert container.last is not None
+        raise QueryFailed("no command has been set")
     return await engine.read(container.last.output, f"{OUT_IN_RESULT}/{name}")
 
 
 @operation("Container.stdout")
 async def stdout(engine: Engine, self: ContainerState) -> str:
-    return (await _result(engine, self, "stdout")).decode(errors="replace")
+    return text(await _result(engine, self, "stdout"))
 
 
 @operation("Container.stderr")
 async def stderr(engine: Engine, self: ContainerState) -> str:
-    return (await _result(engine, self, "stderr")).decode(errors="replace")
+    return text(await _result(engine, self, "stderr"))
 
 
 @operation("Container.combinedOutput")
 async def combined_output(engine: Engine, self: ContainerState) -> str:
-    return (await _result(engine, self, "combined")).decode(errors="replace")
+    return text(await _result(engine, self, "combined"))
 
 
 @operation("Container.exitCode")

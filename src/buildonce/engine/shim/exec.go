@@ -26,6 +26,8 @@ type specification struct {
 	Expect         string   `json:"expect"` // success, failure or any
 	SecretEnv      []string `json:"secret_env"`
 	SecretFiles    []string `json:"secret_files"`
+	// What the command is to have of the variables that the daemon sets for its own tracing.
+	Tracing map[string]string `json:"tracing"`
 	Host           string   `json:"host"` // JSON file with settings of the host's, see hostSettings
 	Relays         []relay  `json:"relays"`
 }
@@ -53,15 +55,24 @@ func runSpecified() int {
 	code, err := run(&spec)
 	if err != nil {
 		complain(err)
+		if spec.Out != "" {
+			_ = os.WriteFile(filepath.Join(spec.Out, "error"), []byte(err.Error()), 0o644)
+		}
 		return failed
 	}
-	switch spec.Expect {
-	case "any":
+	return verdict(spec.Expect, code)
+}
+
+// verdict is the exit code by which the daemon learns whether the command did what was expected.
+// A command that a signal has ended never did: nobody knows how far it came.
+func verdict(expect string, code int) int {
+	signalled := 128 <= code && code < 192
+	switch {
+	case expect == "any" && !signalled:
 		return 0
-	case "failure":
-		if code != 0 {
-			return 0
-		}
+	case expect == "failure" && !signalled && code != 0:
+		return 0
+	case expect == "failure" && code == 0:
 		return 1
 	}
 	return code
@@ -86,7 +97,12 @@ func run(spec *specification) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	code := start(spec, env, streams)
+	stdin, err := openStdin(spec.Stdin)
+	if err != nil {
+		return 0, fmt.Errorf("open redirect stdin file: %w", err)
+	}
+	defer stdin.Close()
+	code := start(spec, env, stdin, streams)
 	if err := streams.finish(code); err != nil {
 		return 0, err
 	}
@@ -94,19 +110,14 @@ func run(spec *specification) (int, error) {
 }
 
 // start runs the command with its output going into the streams, and waits for it.
-func start(spec *specification, env []string, s *streams) int {
-	stdin, err := openStdin(spec.Stdin)
-	if err != nil {
-		return s.refuse(failed, err)
-	}
-	defer stdin.Close()
+func start(spec *specification, env []string, stdin *os.File, s *streams) int {
 	path, err := lookUp(spec.Args[0], env)
 	if err != nil {
-		return s.refuse(127, err)
+		return s.refuse(err)
 	}
 	outs, err := s.childFiles()
 	if err != nil {
-		return s.refuse(failed, err)
+		return s.refuse(err)
 	}
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
@@ -116,7 +127,7 @@ func start(spec *specification, env []string, s *streams) int {
 	})
 	s.closeChildFiles()
 	if err != nil {
-		return s.refuse(126, fmt.Errorf("exec: %q: %w", spec.Args[0], err))
+		return s.refuse(fmt.Errorf("fork/exec %s: %w", path, err))
 	}
 	go forward(signals, pid)
 	code := reap(pid)
@@ -174,17 +185,21 @@ func reap(pid int) int {
 	}
 }
 
-// environment is the command's: ours without the specification, with the host's defaults.
+// environment is the command's: ours without the specification and without what the daemon adds
+// to trace its own steps, with the host's defaults.
 func environment(spec *specification) ([]string, error) {
 	var env []string
 	has := map[string]bool{}
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
-		if name == specificationVariable {
+		if name == specificationVariable || tracing[name] {
 			continue
 		}
 		has[name] = true
 		env = append(env, variable)
+	}
+	for name, value := range spec.Tracing {
+		env = append(env, name+"="+value)
 	}
 	if spec.Host == "" {
 		return env, nil
@@ -210,6 +225,16 @@ func environment(spec *specification) ([]string, error) {
 	return env, nil
 }
 
+var tracing = map[string]bool{
+	"OTEL_TRACES_EXPORTER":                true,
+	"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":  true,
+	"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL":  true,
+	"OTEL_TRACE_PARENT":                   true,
+	"OTEL_TRACE_STATE":                    true,
+	"TRACEPARENT":                         true,
+	"TRACESTATE":                          true,
+}
+
 func value(env []string, name string) string {
 	for _, variable := range env {
 		if key, text, _ := strings.Cut(variable, "="); key == name {
@@ -222,9 +247,6 @@ func value(env []string, name string) string {
 // lookUp finds the program as a shell would, in the command's own PATH.
 func lookUp(name string, env []string) (string, error) {
 	if strings.Contains(name, "/") {
-		if err := executable(name); err != nil {
-			return "", fmt.Errorf("exec: %q: %w", name, err)
-		}
 		return name, nil
 	}
 	for _, folder := range filepath.SplitList(value(env, "PATH")) {
@@ -232,7 +254,7 @@ func lookUp(name string, env []string) (string, error) {
 			folder = "."
 		}
 		path := filepath.Join(folder, name)
-		if executable(path) == nil {
+		if executable(path) {
 			if !strings.Contains(path, "/") {
 				path = "./" + path
 			}
@@ -242,27 +264,15 @@ func lookUp(name string, env []string) (string, error) {
 	return "", fmt.Errorf("exec: %q: executable file not found in $PATH", name)
 }
 
-func executable(path string) error {
+func executable(path string) bool {
 	info, err := os.Stat(path)
-	if err != nil {
-		var cause *fs.PathError
-		if errors.As(err, &cause) {
-			return fmt.Errorf("stat %s: %w", path, cause.Err)
-		}
-		return err
-	}
-	if info.IsDir() {
-		return syscall.EISDIR
-	}
-	if info.Mode()&0o111 == 0 {
-		return syscall.EACCES
-	}
-	return nil
+	return err == nil && !info.IsDir() && info.Mode()&0o111 != 0
 }
 
-func (s *streams) refuse(code int, err error) int {
+// refuse says why the command could not be started, and answers its exit code.
+func (s *streams) refuse(err error) int {
 	s.err.Write([]byte(err.Error() + "\n"))
-	return code
+	return 1
 }
 
 func exitText(code int) []byte { return []byte(strconv.Itoa(code)) }

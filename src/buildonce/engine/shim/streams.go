@@ -74,7 +74,7 @@ func openStreams(spec *specification, secrets [][]byte) (*streams, error) {
 		if item.redirect != "" {
 			file, err := create(item.redirect, 0o600)
 			if err != nil {
-				return nil, fmt.Errorf("redirect %s: %w", item.name, err)
+				return nil, fmt.Errorf("open redirect %s file: %w", item.name, err)
 			}
 			item.stream.files = append(item.stream.files, file)
 		}
