@@ -414,6 +414,29 @@ async def test_down_removes_everything(
         await shop.answers()
 
 
+async def test_an_environment_of_the_same_name_in_another_home_is_left_alone(
+    shop: Shop, containers: ProcessContainers, tmp_path: Path, unused_port: int
+) -> None:
+    await shop.deploy(ONE)
+    ours = containers.running()
+    elsewhere = shop.environment.model_copy(update={"port": unused_port + 1})
+    other = LocalTarget(elsewhere, project="shop", containers=containers, home=tmp_path / "other")
+    async with Ledger.open(tmp_path / "other.sqlite") as ledger:
+        await deploy(
+            TWO,
+            elsewhere,
+            project="shop",
+            ledger=ledger,
+            run=new_run_id(),
+            target=other,
+            home=tmp_path / "other",
+        )
+        assert len(containers.running()) == 2
+        await other.down()
+    assert containers.running() == ours
+    assert (await shop.answers())["version"] == "1"
+
+
 async def test_the_state_names_no_secret_to_others(shop: Shop) -> None:
     await shop.deploy(ONE)
     state = shop.target.folder / "state.json"

@@ -74,7 +74,10 @@ class LocalTarget:
         self.project = project
         self.containers = containers
         self.folder = environment_folder(project, environment.name, home=home)
-        self.network = f"{_PREFIX}-{project}-{environment.name}"
+        # Other homes (another user's, a test's) may have environments of the same names in the
+        # same runtime: nothing of theirs may be taken for ours.
+        home_name = hashlib.sha256(str(self.folder.absolute()).encode()).hexdigest()[:6]
+        self.network = f"{_PREFIX}-{project}-{environment.name}-{home_name}"
         self.proxy = Proxy(
             self.folder,
             name=f"{project}/{environment.name}",
@@ -87,6 +90,7 @@ class LocalTarget:
         self._labels = {
             f"{_PREFIX}.project": project,
             f"{_PREFIX}.environment": environment.name,
+            f"{_PREFIX}.folder": str(self.folder.absolute()),
         }
 
     def fingerprint(self, release: Release) -> str:
