@@ -93,8 +93,8 @@ class RemoteCache:
 def _last(outputs: Iterable[Output]) -> list[Output]:
     """Those that no other was made of; their caches hold the rest."""
     solved = list(outputs)
-    used = {item.vertex.digest for vertex in llb.walk(solved) for item in vertex.inputs}
-    return [output for output in solved if output.vertex.digest not in used]
+    used = {item for vertex in llb.walk(solved) for item in vertex.inputs}
+    return [output for output in solved if output not in used]
 
 
 def _indexed(folder: Path) -> str | None:

@@ -104,7 +104,9 @@ async def open_session(
         )
         info = await client.info()
         platform = info.platforms[0] if info.platforms else "linux/amd64"
-        uploads = Uploads(client, options.cache / "digests", platform, stack)
+        uploads = Uploads(
+            client, options.cache / "digests", platform, stack, portable=cache is not None
+        )
         if options.shim is None:
             raise BuildonceError(
                 "the engine's shim is missing", remedy="buildonce setup, then try again"

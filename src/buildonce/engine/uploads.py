@@ -12,9 +12,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from buildonce.engine import llb
-from buildonce.engine.buildkit import Client, DirectorySource
-from buildonce.engine.buildkit.walk import walk
-from buildonce.engine.llb import Output
+from buildonce.engine.buildkit import Client, DirectorySource, walk
+from buildonce.engine.llb import FileActions, Output
 
 NAME = "host"
 
@@ -22,12 +21,25 @@ NAME = "host"
 class Uploads:
     """The directories that this session offers; open until it ends."""
 
-    def __init__(self, client: Client, cache: Path, platform: str, stack: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        client: Client,
+        cache: Path,
+        platform: str,
+        stack: AsyncExitStack,
+        *,
+        portable: bool = False,
+    ) -> None:
+        """
+        Args:
+            portable: make what is built on a directory findable in a remote cache.
+        """
         self._client = client
         self._cache = cache
         self._stack = stack
+        self._portable = portable
         self.platform = platform
-        self._offered: dict[str, str] = {}
+        self._offered: set[str] = set()
 
     async def directory(
         self,
@@ -48,12 +60,18 @@ class Uploads:
         )
         session_id = "buildonce-" + tree.digest.removeprefix("sha256:")
         if session_id not in self._offered:
+            self._offered.add(session_id)
             session = await self._stack.enter_async_context(self._client.session(id=session_id))
             session.directories = lambda _name: DirectorySource(tree)
-            self._offered[session_id] = str(root)
-        return llb.source(
+        uploaded = llb.source(
             f"local://{NAME}",
             {"local.session": session_id, "local.sharedkeyhint": str(root)},
             platform=self.platform,
             name=f"upload {shown or root}",
         )
+        if not self._portable:
+            return uploaded
+        # BuildKit leaves what was sent by a session out of a remote cache; a copy of it is known by
+        # its content alone.
+        copy = FileActions(None).copy(uploaded, "/", "/", contents=True)
+        return copy.done(platform=self.platform)
