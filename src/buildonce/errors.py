@@ -1,9 +1,9 @@
 """Errors that carry their remedy, and the exit codes that tell outcomes apart.
 
-    raise BuildonceError(
-        "the registry 127.0.0.1:5080 refused the push: HTTP 507",
-        remedy="free some disk space, then run `make pipeline` again",
-    )
+raise BuildonceError(
+    "the registry 127.0.0.1:5080 refused the push: HTTP 507",
+    remedy="free some disk space, then run `make pipeline` again",
+)
 """
 
 from __future__ import annotations
