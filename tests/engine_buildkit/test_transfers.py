@@ -321,4 +321,4 @@ async def test_a_registry_that_wants_credentials(
     answer = await client.solve(definition, session, exports=[export])
     assert answer["containerimage.digest"].startswith("sha256:")
     assert set(asked) == {closed_registry}
-    assert "secret" not in repr(Credentials("me", "secret"))
+    assert "hidden" not in repr(Credentials("me", "hidden"))

@@ -14,7 +14,6 @@ from buildonce.engine.buildkit.client import (
     Client,
     DaemonInfo,
     Image,
-    OnStatus,
     StatusUpdate,
     Usage,
     Worker,
@@ -36,6 +35,7 @@ from buildonce.engine.buildkit.filesend import ByteSink, Receiver
 from buildonce.engine.buildkit.filesync import DirectorySource
 from buildonce.engine.buildkit.listing import CannotRead, walk
 from buildonce.engine.buildkit.patterns import BadPattern
+from buildonce.engine.buildkit.progress import OnStatus
 from buildonce.engine.buildkit.proto import ops_pb2 as pb
 from buildonce.engine.buildkit.session import Credentials, Session, SocketConnection
 from buildonce.engine.buildkit.shim import ExecSpec, Relay

@@ -7,7 +7,6 @@ results, without exporting them.
 
 from __future__ import annotations
 
-import asyncio
 import stat
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,19 +18,17 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from buildonce.engine.buildkit import shim
-from buildonce.engine.buildkit.calls import BRIDGE, Caller
+from buildonce.engine.buildkit.attempts import Attempts
 from buildonce.engine.buildkit.container import Container
-from buildonce.engine.buildkit.errors import BuildkitError, DaemonGone, SolveError
+from buildonce.engine.buildkit.errors import SolveError
 from buildonce.engine.buildkit.exports import CacheEntry
 from buildonce.engine.buildkit.filemode import from_go
+from buildonce.engine.buildkit.job import Job
 from buildonce.engine.buildkit.proto import gateway_pb2, ops_pb2, session_pb2
 
 Answer = TypeVar("Answer", bound=Message)
 
 READ = 8 << 20  # bytes of a file per question
-
-# How long the daemon gets to end a build that we have finished with, in seconds.
-FAREWELL = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +109,13 @@ class ResolvedImage:
 class Build:
     """See the module; made by `Client.build`."""
 
-    def __init__(self, caller: Caller, job: asyncio.Task[dict[str, str]]) -> None:
-        self._caller = caller
-        self._job = job
+    def __init__(self, main: Job, attempts: Attempts) -> None:
+        self._main = main
+        self._attempts = attempts
 
     async def opened(self) -> None:
         """Wait until the daemon takes calls for this build."""
-        try:
-            await self._call("Ping", gateway_pb2.PingRequest(), gateway_pb2.PongResponse)
-        except BaseException:
-            self._job.cancel()
-            raise
+        await self._main.call("Ping", gateway_pb2.PingRequest(), gateway_pb2.PongResponse)
 
     async def finish(
         self, refs: Mapping[str, str], metadata: Mapping[str, bytes]
@@ -132,29 +125,14 @@ class Build:
         Raises:
             SolveError: an exporter failed.
         """
-        result = gateway_pb2.Result(
-            refs=gateway_pb2.RefMap(
-                refs={platform: gateway_pb2.Ref(id=ref) for platform, ref in refs.items()}
-            ),
-            metadata=metadata,
-        )
-        request = gateway_pb2.ReturnRequest(result=result)
-        await self._call("Return", request, gateway_pb2.ReturnResponse)
-        return await asyncio.shield(self._job)
+        by_platform = {platform: gateway_pb2.Ref(id=ref) for platform, ref in refs.items()}
+        result = gateway_pb2.Result(refs=gateway_pb2.RefMap(refs=by_platform), metadata=metadata)
+        return await self._main.finish(result)
 
     async def closed(self) -> None:
         """End the build; its references are gone after this."""
-        if not self._job.done():
-            try:
-                request = gateway_pb2.ReturnRequest(result=gateway_pb2.Result())
-                await asyncio.wait_for(
-                    self._call("Return", request, gateway_pb2.ReturnResponse), FAREWELL
-                )
-                await asyncio.wait([self._job], timeout=FAREWELL)
-            except (BuildkitError, TimeoutError):
-                pass  # it has ended by itself, or the daemon has
-        self._job.cancel()
-        await asyncio.gather(self._job, return_exceptions=True)
+        await self._attempts.close()
+        await self._main.close()
 
     async def solve(
         self,
@@ -185,7 +163,10 @@ class Build:
             allowResultReturn=True,
             allowResultArrayRef=True,
         )
-        answer = await self._call("Solve", request, gateway_pb2.SolveResponse, definition)
+        if evaluate:
+            answer = await self._attempts.solve(request, self._main)
+        else:
+            answer = await self._call("Solve", request, gateway_pb2.SolveResponse, definition)
         result = answer.result
         if result.WhichOneof("result") == "refs":
             refs = result.refs.refs
@@ -265,6 +246,8 @@ class Build:
         Args:
             names: paths within the mount; those that are not there are left out of the answer.
 
+        What is left is kept for ten seconds, or until the step is tried again.
+
         Raises:
             SolveError: the mounts are not there, or no container could be started.
         """
@@ -282,7 +265,9 @@ class Build:
             ops_pb2.Mount(dest="/", resultID=out),
             ops_pb2.Mount(dest=shim.PATH, resultID=tool_ref, selector=tool.selector, readonly=True),
         ]
-        async with self.container(container_mounts, network=ops_pb2.NONE) as container:
+        request = gateway_pb2.NewContainerRequest(Mounts=container_mounts, Network=ops_pb2.NONE)
+        job = error.job or self._main
+        async with Container.create(job.caller, request) as container:
             arguments = [shim.PATH, "read", *names]
             async with container.start(arguments, env={}, cwd="/", stdin=False) as process:
                 output, problems = await process.communicate()
@@ -369,7 +354,7 @@ class Build:
     async def _container(
         self, request: gateway_pb2.NewContainerRequest
     ) -> AsyncIterator[Container]:
-        async with Container.create(self._caller, request) as container:
+        async with Container.create(self._main.caller, request) as container:
             yield container
 
     async def _call(
@@ -379,23 +364,7 @@ class Build:
         answer: type[Answer],
         definition: ops_pb2.Definition | None = None,
     ) -> Answer:
-        if self._job.done():
-            raise self._ended(None)
-        try:
-            return await self._caller.call(BRIDGE + method, request, answer, definition=definition)
-        except SolveError as error:
-            if self._job.done() or "unknown job" in error.message:
-                raise self._ended(error) from None
-            raise
-
-    def _ended(self, error: SolveError | None) -> BuildkitError:
-        """Why the build is over although nobody closed it."""
-        if self._job.done() and not self._job.cancelled():
-            cause = self._job.exception()
-            if isinstance(cause, BuildkitError):
-                return cause
-        text = f": {error.message}" if error is not None else ""
-        return DaemonGone(f"buildkitd at {self._caller.address} has ended the build{text}")
+        return await self._main.call(method, request, answer, definition)
 
 
 def platform_message(text: str | None) -> ops_pb2.Platform | None:

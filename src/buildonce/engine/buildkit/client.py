@@ -207,7 +207,11 @@ class Client:
             cache_exports: where the cache of what `Build.finish` is given goes.
         """
         request = control_pb2.SolveRequest(
-            Ref=new_id(), Session=session.id, Internal=True, Entitlements=entitlements
+            Ref=new_id(),
+            Session=session.id,
+            Cache=control_pb2.CacheOptions(Exports=[c.message() for c in cache_exports]),
+            Internal=True,
+            Entitlements=entitlements,
         )
         return self._build(request, Progress(on_status))
 

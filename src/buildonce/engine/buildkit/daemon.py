@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -178,11 +178,12 @@ class _Place:
         self.state = folder / "daemon.json"
         self.log = log or folder / "buildkitd.log"
         self.tag = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+        # The daemon's own temporary folder: it mounts things there, which are to be found again,
+        # and makes sockets, for which a path must be short.
+        self.temporary = Path(tempfile.gettempdir(), f"buildonce-{os.getuid()}-{self.tag}")
         socket = folder / "buildkitd.sock"
         if len(str(socket)) > SOCKET_LENGTH:
-            short = Path(tempfile.gettempdir(), f"buildonce-{os.getuid()}-{self.tag}")
-            _make_folder(short)
-            socket = short / "buildkitd.sock"
+            socket = self.temporary / "buildkitd.sock"
         self.socket = socket
         self.address = f"unix://{socket}"
 
@@ -302,7 +303,8 @@ def _clean(place: _Place) -> None:
     except (OSError, ValueError):
         return
     place.state.unlink(missing_ok=True)
-    watcher.clean(earlier)
+    with suppress(KeyError):  # it was written by another version
+        watcher.clean(earlier)
 
 
 def _spawn(place: _Place, specification: dict[str, Any]) -> subprocess.Popen[bytes]:
@@ -352,6 +354,7 @@ async def _gone(place: _Place, process: subprocess.Popen[bytes] | None) -> None:
 
 def _specify(buildkitd: Path, place: _Place, config: DaemonConfig) -> dict[str, Any]:
     root = os.geteuid() == 0
+    _make_folder(place.temporary)
     bridge: network.Bridge | None = None
     reason = ""
     try:
@@ -372,6 +375,7 @@ def _specify(buildkitd: Path, place: _Place, config: DaemonConfig) -> dict[str, 
     environment = {
         **{k: v for k, v in os.environ.items() if k in _PASSED or k.lower().endswith("_proxy")},
         "PATH": os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin",
+        "TMPDIR": str(place.temporary),
         "BUILDKIT_STEP_LOG_MAX_SIZE": "-1",
         "BUILDKIT_STEP_LOG_MAX_SPEED": "-1",
         **config.environment,
@@ -390,7 +394,8 @@ def _specify(buildkitd: Path, place: _Place, config: DaemonConfig) -> dict[str, 
         "users": str(place.users),
         "alive": str(place.alive),
         "state": str(place.state),
-        "folder": str(state),
+        "folders": [str(state), str(place.temporary)],
+        "temporary": str(place.temporary),
         "cgroup": cgroup,
         "leftovers": [str(place.socket), str(state / "buildkitd.lock")],
         "network": None
@@ -412,7 +417,7 @@ def _specify(buildkitd: Path, place: _Place, config: DaemonConfig) -> dict[str, 
     }
 
 
-_PASSED = ("HOME", "USER", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "TMPDIR", "DOCKER_CONFIG")
+_PASSED = ("HOME", "USER", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "DOCKER_CONFIG")
 
 
 def _toml(

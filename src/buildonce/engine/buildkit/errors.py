@@ -21,6 +21,8 @@ from buildonce.errors import BuildonceError
 if TYPE_CHECKING:
     from grpc.aio import AioRpcError
 
+    from buildonce.engine.buildkit.job import Job
+
 
 class BuildkitError(BuildonceError):
     """Base of all of them."""
@@ -71,6 +73,7 @@ class SolveError(BuildkitError):
         self.mount_refs = list(mount_refs)
         self.input_refs = list(input_refs)
         self.code = code
+        self.job: Job | None = None  # where the references are
 
 
 class ImageNotFound(SolveError):

@@ -14,6 +14,7 @@ import ctypes
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -115,11 +116,13 @@ def clean(specification: dict[str, Any]) -> None:
     """Remove what a daemon that did not end well has left: processes, mounts, network."""
     _kill_daemon(specification["command"])
     _kill_containers(specification["cgroup"])
-    unmount(specification["folder"])
+    for folder in specification["folders"]:
+        unmount(folder)
     tear_down_network(specification)
     for name in specification["leftovers"]:
         with suppress(OSError):
             Path(name).unlink()
+    shutil.rmtree(specification["temporary"], ignore_errors=True)
 
 
 def _kill_daemon(command: list[str]) -> None:
