@@ -18,6 +18,7 @@ from buildonce.engine.buildkit.gitignore import NAME, Level
 from buildonce.engine.buildkit.proto import ops_pb2 as pb
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.llb import Output
+from buildonce.engine.paths import literal
 from buildonce.engine.states import DirectoryState
 
 if TYPE_CHECKING:
@@ -143,16 +144,11 @@ def ignored_paths(paths: Sequence[str], ignores: Mapping[str, str]) -> list[str]
             gone.append(path)
         elif path.endswith("/"):
             levels[path] = level.inside(path, _encoded(ignores.get(path + NAME)))
-    return [_literal(path.rstrip("/")) for path in gone]
+    return [literal(path.rstrip("/")) for path in gone]
 
 
 def _encoded(text: str | None) -> bytes | None:
     return None if text is None else text.encode()
-
-
-def _literal(path: str) -> str:
-    """A pattern that matches only `path`."""
-    return "".join(f"\\{c}" if c in "*?[]\\!" else c for c in path)
 
 
 async def there(

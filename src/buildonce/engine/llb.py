@@ -203,6 +203,20 @@ class Owner:
     passwd: Output | None = None
 
 
+SCRATCH = -1
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What the file action of that number leaves."""
+
+    number: int
+
+    def place(self, inputs: int) -> int:
+        """Its number where the operation has so many inputs, which are numbered first."""
+        return inputs + self.number
+
+
 class FileActions:
     """A chain of file operations that becomes one vertex, each working on the one before."""
 
@@ -210,21 +224,22 @@ class FileActions:
         self._op = pb.Op()
         self._inputs: list[Output] = []
         self._expects: list[Expected] = []
-        self._last = self._input(base)
+        # What each action works on and what it takes from: an input, scratch or another's result.
+        self._chain: list[tuple[int | _Result, int | _Result]] = []
+        self._last: int | _Result = self._input(base)
 
     def _input(self, value: Output | None) -> int:
         if value is None:
-            return -1
+            return SCRATCH
         if value in self._inputs:
             return self._inputs.index(value)
         self._inputs.append(value)
         return len(self._inputs) - 1
 
-    def _action(self, secondary: Output | None = None) -> pb.FileAction:
-        action = self._op.file.actions.add()
-        action.secondaryInput = self._input(secondary)
-        action.output = -1
-        return action
+    def _action(self, secondary: int | _Result = SCRATCH) -> pb.FileAction:
+        self._chain.append((self._last, secondary))
+        self._last = _Result(len(self._chain) - 1)
+        return self._op.file.actions.add(output=-1)
 
     def _owner(self, target: pb.ChownOpt, owner: Owner | None) -> None:
         if owner is None:
@@ -250,14 +265,20 @@ class FileActions:
     def mkfile(
         self, path: str, data: bytes, *, mode: int = 0o644, owner: Owner | None = None
     ) -> FileActions:
-        """Write a file; its parent must exist."""
+        """Write a file, in the place of a file or a link; folders above it are made."""
+        folder, _, name = path.rpartition("/")
+        # Written over a link, a file would be where that leads to. A copied one replaces it.
+        before, self._last = self._last, SCRATCH
         action = self._action()
-        action.mkfile.path = path
+        action.mkfile.path = f"/{name}"
         action.mkfile.mode = mode
         action.mkfile.data = data
         action.mkfile.timestamp = -1
         self._owner(action.mkfile.owner, owner)
-        return self
+        if before == SCRATCH and not folder:
+            return self
+        written, self._last = self._last, before
+        return self._copy(written, "/", folder or "/", contents=True)
 
     def symlink(self, target: str, path: str) -> FileActions:
         """Make a symbolic link at `path` that points to `target`."""
@@ -297,27 +318,40 @@ class FileActions:
             mode: permission bits for everything copied; None keeps them.
             timestamp: nanoseconds since 1970 for everything copied; -1 keeps them.
         """
-        action = self._action(source)
-        action.copy.src = path
-        action.copy.dest = destination
+        if mode is not None and not contents:
+            # Folders that the copy has to make would be given the mode too.
+            self.mkdir(destination.rpartition("/")[0] or "/")
+        if expected is not None:
+            self._expects.append(expected)
+        self._copy(self._input(source), path, destination, contents=contents)
+        action = self._op.file.actions[-1]
         action.copy.mode = -1 if mode is None else mode
-        action.copy.dirCopyContents = contents
-        action.copy.followSymlink = True
-        action.copy.createDestPath = True
         action.copy.timestamp = timestamp
         action.copy.include_patterns.extend(include)
         action.copy.exclude_patterns.extend(exclude)
         self._owner(action.copy.owner, owner)
-        if expected is not None:
-            self._expects.append(expected)
+        return self
+
+    def _copy(
+        self, source: int | _Result, path: str, destination: str, *, contents: bool
+    ) -> FileActions:
+        action = self._action(source)
+        action.copy.src = path
+        action.copy.dest = destination
+        action.copy.mode = -1
+        action.copy.timestamp = -1
+        action.copy.dirCopyContents = contents
+        action.copy.followSymlink = True
+        action.copy.createDestPath = True
         return self
 
     def done(self, *, platform: str, name: str = "") -> Output:
         """The file system after all of it."""
         # Inputs come first in the numbering, then each action's own result.
         first = len(self._inputs)
-        for number, action in enumerate(self._op.file.actions):
-            action.input = self._last if number == 0 else first + number - 1
+        for action, (target, source) in zip(self._op.file.actions, self._chain, strict=True):
+            action.input = target.place(first) if isinstance(target, _Result) else target
+            action.secondaryInput = source.place(first) if isinstance(source, _Result) else source
         self._op.file.actions[-1].output = 0
         self._op.platform.CopyFrom(platform_of(platform))
         return Output(vertex(self._op, self._inputs, name=name, expects=self._expects))

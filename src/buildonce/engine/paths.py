@@ -106,6 +106,12 @@ def _id(text: str) -> str | int:
     return int(text) if text.isdecimal() else text
 
 
+def literal(path: str) -> str:
+    """An include or exclude pattern that matches only `path`."""
+    # White space at the ends of a pattern would be dropped, were it not in a class.
+    return "".join(f"\\{c}" if c in "*?[]\\!" else f"[{c}]" if c.isspace() else c for c in path)
+
+
 def parent(path: str) -> str:
     """The folder that `path` is in."""
     return path.rsplit("/", 1)[0] or "/"

@@ -23,19 +23,22 @@ class Recipe:
     """An object of type `type`, made by asking `parent` for `field` with `args`.
 
     `args` holds JSON values, recipes, and lists of either.
+
+    Attributes:
+        asking: what tells this one from others that ask for the same, where each time counts.
     """
 
     type: str
     field: str
     parent: Recipe | None
     args: Mapping[str, Any]
+    asking: str = ""
     digest: str = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         above = self.parent.digest if self.parent else ""
-        text = json.dumps(
-            [self.type, self.field, above, self.args], sort_keys=True, default=_reference
-        )
+        parts = [self.type, self.field, above, self.args, self.asking]
+        text = json.dumps(parts, sort_keys=True, default=_reference)
         object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest())
 
     @property

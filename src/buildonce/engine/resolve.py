@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
 from graphql import (
     DocumentNode,
@@ -90,7 +91,8 @@ class Resolver:
         if coordinate == "Query.setSecret":
             return await self._secret(values)
         if isinstance(get_named_type(returned), GraphQLObjectType):
-            return Recipe(get_named_type(returned).name, field, source, values)
+            asking = uuid4().hex if values.get("noCache") else ""
+            return Recipe(get_named_type(returned).name, field, source, values, asking)
         answer = await engine.call(function, source, values)
         if get_named_type(returned).name == "ID":  # `sync`, `start`, `stop`: the object itself
             return engine.recipes.remember(source)

@@ -66,9 +66,9 @@ def written(
     mode: int | None = None,
     owner: Owner | None = None,
 ) -> FileActions:
-    """Write a file at `at`, making the folders above it."""
-    if parent(at) != "/":
-        actions = actions.mkdir(parent(at))
+    """Write a file at `at`."""
+    if at == "/":
+        raise QueryFailed("a file cannot be written at /: it is a directory")
     return actions.mkfile(at, contents.encode(), mode=0o644 if mode is None else mode, owner=owner)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.operations import operation
+from buildonce.engine.paths import literal
 from buildonce.engine.states import (
     DirectoryState,
     FileState,
@@ -39,7 +40,7 @@ def host(engine: Engine, self: None) -> HostState:
 
 
 def _path(engine: Engine, path: str) -> Path:
-    if not path or "\0" in path:
+    if "\0" in path:
         raise QueryFailed(f"{path!r} is not a path")
     return Path(os.path.normpath(engine.options.workdir / Path(path).expanduser()))
 
@@ -74,18 +75,13 @@ async def file(engine: Engine, self: HostState, path: str, no_cache: bool = Fals
         raise QueryFailed(f"host file {path}: is a directory ({target})")
     # A link is read through, as `cat` would; what it leads to is what was asked for.
     real = target.resolve()
-    output = await engine.uploads.directory(real.parent, include=[_literal(real.name)], shown=path)
+    output = await engine.uploads.directory(real.parent, include=[literal(real.name)], shown=path)
     state = FileState(output, f"/{real.name}", engine.platform)
     if real.name != target.name:
         from buildonce.engine.operations.file import with_name
 
         state = with_name(engine, state, target.name)
     return state
-
-
-def _literal(name: str) -> str:
-    """A pattern that matches only `name`."""
-    return "".join(f"\\{c}" if c in "*?[]\\!" else c for c in name)
 
 
 @operation("Host.findUp")
