@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from buildonce.engine.buildkit import TLS, daemon
 from buildonce.engine.options import EngineOptions
@@ -17,10 +18,16 @@ class Found:
 
     Attributes:
         own_networks: its commands have network namespaces of their own.
+        privileged: its commands may have all privileges, if they ask.
+        folder: where it keeps its state; None: it is not ours.
+        log: where it writes its messages; None: it is not ours.
     """
 
     address: str
     own_networks: bool
+    privileged: bool
+    folder: Path | None = None
+    log: Path | None = None
 
 
 def tls(options: EngineOptions) -> TLS | None:
@@ -41,7 +48,7 @@ async def find_or_start(options: EngineOptions) -> AsyncIterator[Found]:
         BuildonceError: it cannot be found or started; says what to do.
     """
     if options.address:
-        yield Found(options.address, own_networks=False)
+        yield Found(options.address, own_networks=False, privileged=False)
         return
     if options.buildkitd is None:
         raise BuildonceError(
@@ -63,4 +70,10 @@ async def find_or_start(options: EngineOptions) -> AsyncIterator[Found]:
     )
     folder = options.cache / "buildkit"
     async with daemon.start(options.buildkitd, folder, config=config) as running:
-        yield Found(running.address, own_networks=running.network == "bridge")
+        yield Found(
+            running.address,
+            running.network == "bridge",
+            privileged=config.privileged,
+            folder=folder,
+            log=running.log,
+        )

@@ -34,7 +34,7 @@ async def explain(engine: Engine, error: BuildonceError, output: Output) -> Quer
         return not_started
     specification = _specification(error)
     if specification is None or error.exit_status is None:
-        return QueryFailed(clean(error.message))
+        return QueryFailed(_with_image(error, clean(error.message)))
     args = [str(item) for item in specification["args"]]
     if "out" not in specification:
         return QueryFailed(
@@ -45,9 +45,20 @@ async def explain(engine: Engine, error: BuildonceError, output: Output) -> Quer
     stdout, stderr, exit_code, cause = (text(files.get(name, b"")) for name in _FILES)
     if cause:
         return ExecFailed(args, -1, "", "", message=cause)
+    if not exit_code and error.vertex:
+        # Not even the shim was started; the runtime has said why.
+        stderr = engine.steps.last_words(error.vertex)
     code = int(exit_code or error.exit_status)
     said = f"exit code: {code}{await engine.services.last_words(output)}"
     return ExecFailed(args, code, stdout.strip(), stderr.strip(), message=said)
+
+
+def _with_image(error: SolveError, message: str) -> str:
+    """The message with the image that it is about: an interrupted transfer names none."""
+    source = error.op.source.identifier if error.op is not None else ""
+    image = source.partition("docker-image://")[2]
+    name = image.partition("@")[0]
+    return f"failed to pull {image}: {message}" if name and name not in message else message
 
 
 def _specification(error: SolveError) -> dict[str, list[str]] | None:

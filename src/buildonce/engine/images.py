@@ -35,6 +35,26 @@ def read(data: bytes) -> ImageSettings:
         raise QueryFailed(f"the image's configuration cannot be read: {error}") from error
 
 
+def platform(data: bytes) -> str:
+    """The platform that an image's configuration names; empty when it names none."""
+    document = json.loads(data) if data else {}
+    parts = (document.get(name) for name in ("os", "architecture", "variant"))
+    return "/".join(part for part in parts if part)
+
+
+def laid_over(before: ImageSettings, image: ImageSettings) -> ImageSettings:
+    """The settings of a container that had some and then got an image: what can stand side by
+    side stays, and where both speak the image does."""
+    env, labels = before.env, before.labels
+    for key, value in image.env:
+        env = put(env, key, value)
+    for key, value in image.labels:
+        labels = put(labels, key, value)
+    taken = {port.key for port in image.ports}
+    others = (port for port in before.ports if port.key not in taken)
+    return replace(image, env=env, labels=labels, ports=(*image.ports, *others))
+
+
 def write(container: ContainerState) -> dict[str, Any]:
     """The configuration blob of `container`; the exporter adds its layers and history."""
     settings = container.image

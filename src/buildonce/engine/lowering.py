@@ -144,6 +144,7 @@ def run(engine: Engine, container: ContainerState, command: Command) -> Containe
     if command.privileged:
         op.exec.security = pb.INSECURE
 
+    _volatile(engine, op, mounts, container)
     made = llb.vertex(op, mounts.inputs, name=name_of(command.args))
     if container.bindings:
         engine.services.bind(made, container.bindings)
@@ -168,6 +169,23 @@ def _meta(op: pb.Op, container: ContainerState, specification: ExecSpec) -> None
     meta.env.append(f"{SPECIFICATION}={specification.to_json()}")
     for name, secret in container.secrets:
         op.exec.secretenv.add(ID=secret.identity, name=name)
+
+
+def _volatile(engine: Engine, op: pb.Op, mounts: Mounts, container: ContainerState) -> None:
+    """Variables by the way of secrets, each named after the command it is for, not its value."""
+    if not container.volatile:
+        return
+    digest = llb.vertex(copy_of(op), mounts.inputs).digest
+    for name, value in container.volatile:
+        identity = f"buildonce:volatile:{digest}:{name}"
+        engine.secrets.keep(identity, value.encode())
+        op.exec.secretenv.add(ID=identity, name=name)
+
+
+def copy_of(op: pb.Op) -> pb.Op:
+    other = pb.Op()
+    other.CopyFrom(op)
+    return other
 
 
 def tracing(env: Iterable[tuple[str, str]]) -> dict[str, str]:

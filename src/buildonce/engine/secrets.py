@@ -49,7 +49,11 @@ class SecretStore:
             identity = f"secret:key:{digest}"
         self._values[identity] = value
         self._by_name[name] = identity
-        return SecretState(name, identity, uri)
+        return SecretState("" if uri else name, identity, uri)
+
+    def keep(self, identity: str, value: bytes) -> None:
+        """Keep a value that has an identity already."""
+        self._values[identity] = value
 
     async def fetch(self, uri: str, cache_key: str | None) -> SecretState:
         """The secret that a URI names: `env://NAME`, `file://PATH` or `cmd://COMMAND`.
@@ -59,18 +63,23 @@ class SecretStore:
         """
         scheme, separator, rest = uri.partition("://")
         if not separator:
-            raise QueryFailed("a secret's address is env://NAME, file://PATH or cmd://COMMAND")
+            raise QueryFailed(
+                f"parse {_start(uri)}: malformed id: a secret's address is env://NAME, "
+                "file://PATH or cmd://COMMAND"
+            )
         match scheme:
             case "env":
                 if rest not in os.environ:
-                    raise QueryFailed(f"secret env var not found: {rest!r}")
+                    raise QueryFailed(f"secret env var not found: {_start(rest)}")
                 value = os.environ[rest].encode()
             case "file":
                 value = await self._file(rest)
             case "cmd":
                 value = await _command(rest)
-            case _:
+            case "op" | "vault" | "aws" | "libsecret" | "gcp":
                 raise NotServed(f"Query.secret(uri: {scheme}://…)")
+            case _:
+                raise QueryFailed(f'unsupported secret provider: "{scheme}"')
         return self.put(uri, value, uri=uri, cache_key=cache_key)
 
     async def _file(self, path: str) -> bytes:
@@ -78,7 +87,8 @@ class SecretStore:
         try:
             return await anyio.Path(target).read_bytes()
         except OSError as error:
-            raise QueryFailed(f"cannot read the secret file {path}: {error.strerror}") from error
+            why = (error.strerror or str(error)).lower()
+            raise QueryFailed(f'failed to read secret file "{path}": open {path}: {why}') from error
 
     async def value(self, identity: str) -> bytes:
         """The value behind an identity or a name.
@@ -98,8 +108,13 @@ async def _command(command: str) -> bytes:
     done = await anyio.run_process(["sh", "-c", command], check=False, stderr=subprocess.DEVNULL)
     if done.returncode != 0:
         # Neither the command nor what it printed is repeated: either may hold the secret.
-        raise QueryFailed(f"the command of a cmd:// secret failed with code {done.returncode}")
-    return done.stdout.removesuffix(b"\n")
+        raise QueryFailed(f"failed to run secret command: exit status {done.returncode}")
+    return done.stdout
+
+
+def _start(text: str) -> str:
+    """The beginning of what may be a secret that somebody has put in the wrong place."""
+    return f'"{text[:3]}..."'
 
 
 def _machine_key(path: Path) -> bytes:

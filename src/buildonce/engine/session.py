@@ -14,9 +14,9 @@ from typing import Any
 
 import anyio
 from anyio.abc import ByteStream
-from graphql import DocumentNode, ExecutionResult
+from graphql import DocumentNode, ExecutionResult, GraphQLError
 
-from buildonce.engine import daemons, lowering
+from buildonce.engine import daemons, lowering, troubles
 from buildonce.engine.buildkit import Client, Credentials
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
@@ -60,8 +60,9 @@ CA_VARIABLES = (
 class EngineSession:
     """Answers one session's queries; made by `open_session`."""
 
-    def __init__(self, engine: Engine, resolver: Resolver) -> None:
+    def __init__(self, engine: Engine, resolver: Resolver, daemon: daemons.Found) -> None:
         self.engine = engine
+        self._daemon = daemon
         self._resolver = resolver
 
     async def execute(
@@ -73,7 +74,14 @@ class EngineSession:
     ) -> ExecutionResult:
         """Answer a parsed query."""
         current.set(context)
-        return await self._resolver.execute(document, variables, operation_name, context)
+        result = await self._resolver.execute(document, variables, operation_name, context)
+        for error in result.errors or ():
+            cause = error.original_error
+            while isinstance(cause, GraphQLError):
+                cause = cause.original_error
+            if cause is not None and (better := troubles.told(cause, self._daemon)):
+                error.original_error = better
+        return result
 
 
 @asynccontextmanager
@@ -99,6 +107,7 @@ async def open_session(
             client.build(
                 session,
                 on_status=steps.update,
+                entitlements=["security.insecure"] if daemon.privileged else [],
                 cache_exports=cache.exports() if cache else (),
             )
         )
@@ -128,7 +137,7 @@ async def open_session(
         session.sockets = _Sockets(engine)
         session.registry_auth = _Credentials(engine)
         try:
-            yield EngineSession(engine, Resolver(engine, load()))
+            yield EngineSession(engine, Resolver(engine, load()), daemon)
         finally:
             with anyio.CancelScope(shield=True):
                 await engine.close()

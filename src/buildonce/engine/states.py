@@ -100,13 +100,18 @@ class Port:
     description: str | None = None
     health_check: bool = True
 
+    @property
+    def key(self) -> tuple[int, str]:
+        """What no two ports of a container have in common."""
+        return self.number, self.protocol
+
 
 class MountKind(Enum):
     DIRECTORY = "directory"
     FILE = "file"
     CACHE = "cache"
     TEMPORARY = "tmpfs"
-    SECRET = "secret"
+    SECRET = "secret"  # noqa: S105
     SOCKET = "socket"
 
 
@@ -171,6 +176,7 @@ class ContainerState:
     """A container: a root file system, what is mounted over it, and how commands run in it.
 
     Attributes:
+        volatile: variables that commands see and no cache key knows of.
         epoch: seconds that every timestamp of a published image is set to; None keeps them.
         base: configuration of the image it was made from, whose layers keep theirs.
     """
@@ -180,6 +186,7 @@ class ContainerState:
     image: ImageSettings = field(default_factory=ImageSettings)
     mounts: tuple[Mount, ...] = ()
     secrets: tuple[tuple[str, SecretState], ...] = ()
+    volatile: tuple[tuple[str, str], ...] = ()
     bindings: tuple[Binding, ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()
     credentials: tuple[tuple[str, str, SecretState], ...] = ()

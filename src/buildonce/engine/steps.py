@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from buildonce.engine.buildkit import StatusUpdate
 from buildonce.engine.events import LogEvent, OnEvent, VertexEvent
+from buildonce.engine.text import text
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
+LAST_WORDS = 4096  # bytes
 _INTERNAL = ("copy ", "mkfile ", "mkdir ", "merge", "diff", "[internal]", "upload shim")
 
 
@@ -21,6 +23,7 @@ class Steps:
         self._on_event = on_event
         self._asker = asker
         self._spans: dict[str, str] = {}
+        self._said: dict[str, bytes] = {}
 
     def asked_for(self, digests: Iterable[str]) -> None:
         """Note who asks for these vertices now; the first asker of a vertex owns it."""
@@ -28,6 +31,10 @@ class Steps:
         if span is not None:
             for digest in digests:
                 self._spans.setdefault(digest, span)
+
+    def last_words(self, digest: str) -> str:
+        """The end of what a step that failed has printed."""
+        return text(self._said.get(digest, b"")).strip()
 
     def update(self, status: StatusUpdate) -> None:
         """Take one update of the daemon."""
@@ -48,7 +55,10 @@ class Steps:
                     ),
                 )
             )
+            if vertex.HasField("completed") and not vertex.error:
+                self._said.pop(vertex.digest, None)
         for log in status.logs:
+            self._said[log.vertex] = (self._said.get(log.vertex, b"") + log.msg)[-LAST_WORDS:]
             self._on_event(LogEvent(log.vertex, log.stream, log.msg))
 
 

@@ -11,7 +11,8 @@ from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.images import drop, put, with_image
 from buildonce.engine.operations import operation
-from buildonce.engine.paths import expand_variables
+from buildonce.engine.paths import at_root, expand_variables
+from buildonce.engine.references import normalize, registry_of
 from buildonce.engine.states import (
     ContainerState,
     DirectoryState,
@@ -32,46 +33,19 @@ async def from_(
     """The image at `address`; a tag is pinned to the digest it has now, once a session."""
     reference = normalize(address)
     resolved = await engine.resolve_image(reference, self.platform)
-    settings = images.read(resolved.config)
     pinned = f"{reference.split('@')[0]}@{resolved.digest}"
     rootfs = llb.source(
         f"docker-image://{pinned}", platform=self.platform, name=f"pull {reference}"
     )
-    # Variables of the container win over the image's, as they were asked for by name.
-    env = settings.env
-    for key, value in self.image.env:
-        env = put(env, key, value)
     return replace(
         self,
+        # An image of a single platform is used whatever was asked for.
+        platform=images.platform(resolved.config) or self.platform,
         rootfs=rootfs,
-        image=replace(settings, env=env),
+        image=images.laid_over(self.image, images.read(resolved.config)),
         base=resolved.config,
-        last=None,
         address=pinned,
     )
-
-
-def normalize(address: str) -> str:
-    """`alpine` as `docker.io/library/alpine:latest`, as every registry client reads it.
-
-    Raises:
-        QueryFailed: `address` is not an image reference.
-    """
-    if not address or any(c.isspace() for c in address) or "://" in address:
-        raise QueryFailed(f"invalid image reference {address!r}")
-    name, _, digest = address.partition("@")
-    first, slash, rest = name.partition("/")
-    if not slash or ("." not in first and ":" not in first and first != "localhost"):
-        first, rest = "docker.io", name if slash else f"library/{name}"
-    repository, colon, tag = rest.rpartition(":")
-    if not colon:
-        repository, tag = rest, ""
-    if repository != repository.lower() or not repository:
-        raise QueryFailed(
-            f"invalid image reference {address!r}: repository names are in lower case"
-        )
-    tag = tag or ("" if digest else "latest")
-    return f"{first}/{repository}" + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
 
 
 @operation("Container.platform")
@@ -139,6 +113,18 @@ def without_env_variable(engine: Engine, self: ContainerState, name: str) -> Con
     return with_image(self, env=drop(self.image.env, name))
 
 
+@operation("Container.withVolatileVariable")
+def with_volatile_variable(
+    engine: Engine, self: ContainerState, name: str, value: str
+) -> ContainerState:
+    return replace(self, volatile=put(self.volatile, name, value))
+
+
+@operation("Container.withoutVolatileVariable")
+def without_volatile_variable(engine: Engine, self: ContainerState, name: str) -> ContainerState:
+    return replace(self, volatile=drop(self.volatile, name))
+
+
 @operation("Container.withSecretVariable")
 def with_secret_variable(
     engine: Engine, self: ContainerState, name: str, secret: SecretState
@@ -157,7 +143,7 @@ def without_secret_variable(engine: Engine, self: ContainerState, name: str) -> 
 
 @operation("Container.workdir")
 async def workdir(engine: Engine, self: ContainerState) -> str:
-    return self.image.workdir or "/"
+    return self.image.workdir
 
 
 @operation("Container.withWorkdir")
@@ -165,7 +151,9 @@ def with_workdir(
     engine: Engine, self: ContainerState, path: str, expand: bool = False
 ) -> ContainerState:
     text = expand_variables(self, path) if expand else path
-    return with_image(self, workdir=absolute(text, self.workdir))
+    if not text:
+        return self
+    return with_image(self, workdir=text if text.startswith("/") else absolute(text, self.workdir))
 
 
 @operation("Container.withoutWorkdir")
@@ -277,19 +265,18 @@ def with_exposed_port(
     if not 0 < port < 65536:
         raise QueryFailed(f"{port} is not a port: ports are from 1 to 65535")
     new = Port(port, protocol, description, not experimental_skip_healthcheck)
-    return with_image(self, ports=(*_without(self, port, protocol), new))
+    if new.key in (old.key for old in self.image.ports):
+        changed = tuple(new if old.key == new.key else old for old in self.image.ports)
+        return with_image(self, ports=changed)
+    return with_image(self, ports=(*self.image.ports, new))
 
 
 @operation("Container.withoutExposedPort")
 def without_exposed_port(
     engine: Engine, self: ContainerState, port: int, protocol: str = "TCP"
 ) -> ContainerState:
-    return with_image(self, ports=_without(self, port, protocol))
-
-
-def _without(container: ContainerState, number: int, protocol: str) -> tuple[Port, ...]:
-    kept = (p for p in container.image.ports if (p.number, p.protocol) != (number, protocol))
-    return tuple(kept)
+    kept = (old for old in self.image.ports if old.key != (port, protocol))
+    return with_image(self, ports=tuple(kept))
 
 
 @operation("Port.port")
@@ -322,16 +309,14 @@ def rootfs(engine: Engine, self: ContainerState) -> DirectoryState:
 
 @operation("Container.withRootfs")
 def with_rootfs(engine: Engine, self: ContainerState, directory: DirectoryState) -> ContainerState:
-    from buildonce.engine.paths import at_root
-
-    return replace(self, rootfs=at_root(directory), address=None, last=None)
+    return replace(self, rootfs=at_root(directory), address=None)
 
 
 @operation("Container.withRegistryAuth")
 def with_registry_auth(
     engine: Engine, self: ContainerState, address: str, username: str, secret: SecretState
 ) -> ContainerState:
-    host = normalize(address).split("/")[0] if "/" in address else address
+    host = registry_of(address)
     engine.credentials[host] = (username, secret)
     kept = tuple(item for item in self.credentials if item[0] != host)
     return replace(self, credentials=(*kept, (host, username, secret)))
@@ -339,9 +324,23 @@ def with_registry_auth(
 
 @operation("Container.withoutRegistryAuth")
 def without_registry_auth(engine: Engine, self: ContainerState, address: str) -> ContainerState:
-    host = normalize(address).split("/")[0] if "/" in address else address
+    host = registry_of(address)
     engine.credentials.pop(host, None)
     return replace(self, credentials=tuple(i for i in self.credentials if i[0] != host))
+
+
+@operation("Container.withError")
+def with_error(engine: Engine, self: ContainerState, err: str) -> ContainerState:
+    if err:
+        raise QueryFailed(err)
+    return self
+
+
+@operation("Container.withDefaultTerminalCmd")
+def with_default_terminal_cmd(
+    engine: Engine, self: ContainerState, args: Sequence[str], **_: Any
+) -> ContainerState:
+    return self  # there is no terminal, see below
 
 
 @operation("Container.terminal", "Directory.terminal", "Service.terminal")

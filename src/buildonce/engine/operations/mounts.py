@@ -24,12 +24,13 @@ from buildonce.engine.states import (
 def mounted(container: ContainerState, mount: Mount) -> ContainerState:
     """`container` with `mount`, instead of one that was at the same path."""
     kept = tuple(m for m in container.mounts if m.target != mount.target)
-    return replace(container, mounts=(*kept, mount))
+    return replace(container, mounts=(*kept, mount), address=None)
 
 
 @operation("Container.mounts")
 async def mounts(engine: Engine, self: ContainerState) -> list[str]:
-    return [mount.target for mount in self.mounts]
+    hidden = (MountKind.SECRET, MountKind.SOCKET)
+    return [mount.target for mount in self.mounts if mount.kind not in hidden]
 
 
 @operation("Container.withMountedDirectory")

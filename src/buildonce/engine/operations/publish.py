@@ -19,8 +19,8 @@ from buildonce.engine.errors import QueryFailed
 from buildonce.engine.llb import FileActions, Output
 from buildonce.engine.lowering import wrap
 from buildonce.engine.operations import operation
-from buildonce.engine.operations.container import normalize
 from buildonce.engine.paths import at_root
+from buildonce.engine.references import normalize
 from buildonce.engine.states import (
     ContainerState,
     DirectoryState,

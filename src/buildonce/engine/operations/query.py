@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from buildonce.engine import platforms
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.llb import FileActions
@@ -13,7 +14,6 @@ from buildonce.engine.states import (
     FileState,
     SecretState,
 )
-
 
 # The newest release of Dagger whose API the schema holds; clients warn of older ones.
 API_VERSION = "v0.21.11"
@@ -31,7 +31,9 @@ async def default_platform(engine: Engine, self: None) -> str:
 
 @operation("Query.container")
 def container(engine: Engine, self: None, platform: str | None = None) -> ContainerState:
-    return ContainerState(platform=platform or engine.platform)
+    if platform is None:
+        return ContainerState(engine.platform)
+    return ContainerState(platforms.normalize(platform, engine.platform))
 
 
 @operation("Query.directory")
