@@ -336,7 +336,8 @@ class Engine:
                 on_status=self.steps.update,
             )
         except BuildonceError as error:
-            raise QueryFailed(clean(error.message)) from error
+            where = f"failed to push {export.attrs['name']}: " if "push" in export.attrs else ""
+            raise QueryFailed(where + clean(error.message)) from error
 
     def scratch_folder(self) -> Path:
         """A private folder that lives as long as the session."""
