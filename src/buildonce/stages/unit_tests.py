@@ -31,7 +31,7 @@ async def unit_tests(
         source: the project; only `paths`, `sources` and pytest's configuration are looked at.
         python: a container with pytest, pytest-cov and the project's dependencies.
         paths: the tests, relative to the source.
-        sources: what the tests import, relative to the source.
+        sources: what the tests import or read, relative to the source.
         coverage_of: folders or packages whose coverage is measured.
         coverage_floor: percent of them that must be covered, 0 to 100.
         options: more of pytest's options.
