@@ -138,6 +138,7 @@ def run(engine: Engine, container: ContainerState, command: Command) -> Containe
         secret_env=[name for name, _ in container.secrets],
         secret_files=secret_files,
         tracing=tracing(container.image.env),
+        caches=[m.cache.key for m in container.mounts if m.cache is not None],
         host=HOST_SETTINGS,
     )
     _meta(op, container, specification)

@@ -214,7 +214,7 @@ async def _to_socket(call: Call, stream: SocketConnection) -> None:
             for message in messages:
                 await stream.send(control_pb2.BytesMessage.FromString(message).data)
         await stream.send_eof()
-    except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+    except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
         return  # the other direction sees the end too
 
 

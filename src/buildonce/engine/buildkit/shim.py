@@ -51,6 +51,8 @@ class ExecSpec:
             command failed, 1 when it did not.
         secret_env, secret_files: variables and files whose values never show in the output.
         tracing: the command's own of the variables by which the daemon traces its steps.
+        caches: the cache volumes of the exec, which the shim has no use for; the daemon leaves
+            them out of the exec's cache key, and here they are in it.
         host: JSON file {"env": {…}} with defaults for the command's environment.
         relays: see `Relay`.
     """
@@ -64,6 +66,7 @@ class ExecSpec:
     secret_env: Sequence[str] = ()
     secret_files: Sequence[str] = ()
     tracing: Mapping[str, str] = field(default_factory=dict)
+    caches: Sequence[str] = ()
     host: str | None = None
     relays: Sequence[Relay] = ()
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
-from buildonce.engine.llb import FileActions
+from buildonce.engine.llb import FileActions, Output, Owner
 from buildonce.engine.operations import operation
 from buildonce.engine.paths import at_root, owner_of, resolve
 from buildonce.engine.states import (
@@ -34,7 +34,7 @@ async def mounts(engine: Engine, self: ContainerState) -> list[str]:
 
 
 @operation("Container.withMountedDirectory")
-def with_mounted_directory(
+async def with_mounted_directory(
     engine: Engine,
     self: ContainerState,
     path: str,
@@ -45,22 +45,28 @@ def with_mounted_directory(
 ) -> ContainerState:
     output, inside = source.output, source.path
     if owner:
-        owned = owner_of(owner, self.rootfs)
-        actions = FileActions(None)
-        if output is None:
-            actions = actions.mkdir("/mounted", owner=owned)
-        else:
-            # The directory itself changes hands too, so it is copied as a whole.
-            actions = actions.mkdir("/mounted", owner=owned).copy(
-                output, inside, "/mounted", contents=True, owner=owned
-            )
-        output, inside = actions.done(platform=self.platform), "/mounted"
+        output, inside = _owned(source, await engine.owner(self.rootfs, owner)), "/mounted"
     target = resolve(self, path, expand)
     return mounted(self, Mount(target, MountKind.DIRECTORY, output, inside, read_only=read_only))
 
 
+def _owned(source: DirectoryState, owner: Owner | None) -> Output:
+    """`/mounted`: the directory and all in it, belonging to `owner`."""
+    actions = FileActions(None).mkdir("/mounted", owner=owner)
+    if source.output is not None:
+        actions = actions.copy(
+            source.output,
+            source.path,
+            "/mounted",
+            contents=True,
+            owner=owner,
+            expected=source.expected,
+        )
+    return actions.done(platform=source.platform)
+
+
 @operation("Container.withMountedFile")
-def with_mounted_file(
+async def with_mounted_file(
     engine: Engine,
     self: ContainerState,
     path: str,
@@ -71,7 +77,11 @@ def with_mounted_file(
     output, inside = source.output, source.path
     if owner:
         actions = FileActions(None).copy(
-            output, inside, f"/{source.name}", owner=owner_of(owner, self.rootfs)
+            output,
+            inside,
+            f"/{source.name}",
+            owner=await engine.owner(self.rootfs, owner),
+            expected=source.expected,
         )
         output, inside = actions.done(platform=self.platform), f"/{source.name}"
     return mounted(self, Mount(resolve(self, path, expand), MountKind.FILE, output, inside))
@@ -90,29 +100,17 @@ async def with_mounted_cache(
 ) -> ContainerState:
     source = source or cache.source
     owner = owner or cache.owner
-    output = at_root(source) if source else None
-    if owner:
-        # An owner means a base whose root belongs to them; the volume is kept apart by it.
-        numbers = await engine.numeric_owner(self.rootfs, owner)
-        actions = FileActions(None).mkdir("/volume", owner=owner_of(numbers, None))
-        if output is not None:
-            actions = actions.copy(
-                output, "/", "/volume", contents=True, owner=owner_of(numbers, None)
-            )
-        base = actions.done(platform=self.platform)
-        key = f"{cache.key}:{numbers}"
-        mount = Mount(
-            resolve(self, path, expand),
-            MountKind.CACHE,
-            base,
-            "/volume",
-            cache=replace(cache, key=key),
-            sharing=sharing,
-        )
-        return mounted(self, mount)
-    target = resolve(self, path, expand)
     chosen = sharing if sharing != "SHARED" else cache.sharing
-    return mounted(self, Mount(target, MountKind.CACHE, output, cache=cache, sharing=chosen))
+    mount = Mount(resolve(self, path, expand), MountKind.CACHE, cache=cache, sharing=chosen)
+    if owner:
+        # It starts as a directory that belongs to them, and is kept apart from others' by that.
+        numbers = await engine.numeric_owner(self.rootfs, owner)
+        base = _owned(source or DirectoryState(platform=self.platform), owner_of(numbers, None))
+        key = f"{cache.key}:{numbers}"
+        mount = replace(mount, output=base, path="/mounted", cache=replace(cache, key=key))
+    elif source is not None:
+        mount = replace(mount, output=at_root(source))
+    return mounted(self, mount)
 
 
 @operation("Container.withMountedTemp")

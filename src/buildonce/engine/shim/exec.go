@@ -28,8 +28,8 @@ type specification struct {
 	SecretFiles    []string `json:"secret_files"`
 	// What the command is to have of the variables that the daemon sets for its own tracing.
 	Tracing map[string]string `json:"tracing"`
-	Host           string   `json:"host"` // JSON file with settings of the host's, see hostSettings
-	Relays         []relay  `json:"relays"`
+	Host    string            `json:"host"` // JSON file with settings of the host's, see hostSettings
+	Relays  []relay           `json:"relays"`
 }
 
 // hostSettings reach every command without being in its image, its layers or its cache key.
@@ -226,13 +226,13 @@ func environment(spec *specification) ([]string, error) {
 }
 
 var tracing = map[string]bool{
-	"OTEL_TRACES_EXPORTER":                true,
-	"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":  true,
-	"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL":  true,
-	"OTEL_TRACE_PARENT":                   true,
-	"OTEL_TRACE_STATE":                    true,
-	"TRACEPARENT":                         true,
-	"TRACESTATE":                          true,
+	"OTEL_TRACES_EXPORTER":               true,
+	"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": true,
+	"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": true,
+	"OTEL_TRACE_PARENT":                  true,
+	"OTEL_TRACE_STATE":                   true,
+	"TRACEPARENT":                        true,
+	"TRACESTATE":                         true,
 }
 
 func value(env []string, name string) string {

@@ -2,7 +2,8 @@
 // static binary without dependencies, mounted read-only, so it works in any image, an empty one too.
 //
 //	shim                        run what the variable _BUILDONCE_EXEC describes (see exec.go)
-//	shim connect HOST:PORT      join stdin and stdout to a TCP connection
+//	shim connect HOST:PORT|/SOCKET
+//	                            join stdin and stdout to a connection
 //	shim wait [--timeout 60s] PORT[/tcp|/udp]...
 //	                            return when something listens on every port
 //	shim read FILE...           print each file's size in a line (-1: not there), then its bytes

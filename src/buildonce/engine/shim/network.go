@@ -64,19 +64,28 @@ func join(a, b closeWriter) {
 
 func connect(args []string) error {
 	if len(args) != 1 {
-		return errors.New("usage: shim connect HOST:PORT")
+		return errors.New("usage: shim connect HOST:PORT|/SOCKET")
 	}
-	connection, err := net.DialTimeout("tcp", args[0], 30*time.Second)
+	network := "tcp"
+	if strings.HasPrefix(args[0], "/") {
+		network = "unix"
+	}
+	connection, err := net.DialTimeout(network, args[0], 30*time.Second)
 	if err != nil {
 		return err
 	}
-	far := connection.(*net.TCPConn)
+	far := connection.(closeWriter)
 	defer far.Close()
 	go func() {
 		_, _ = io.Copy(far, os.Stdin)
 		_ = far.CloseWrite()
 	}()
 	_, err = io.Copy(os.Stdout, far)
+	if err == nil {
+		// BuildKit tells nobody that we have ended until our input has, so whoever holds that has
+		// to hear from us to close it.
+		fmt.Fprintln(os.Stderr, "closed")
+	}
 	return err
 }
 
