@@ -122,7 +122,9 @@ def unix_socket(engine: Engine, self: HostState, path: str) -> SocketState:
     target = _path(engine, path)
     if not target.exists() or not modes.S_ISSOCK(target.stat().st_mode):
         raise QueryFailed(f"{path} is not a socket of this machine")
-    return SocketState(f"unix:{target}")
+    address = f"unix:{target}"
+    engine.services.sockets.add(address)
+    return SocketState(address)
 
 
 @operation("Host.service")
