@@ -6,7 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from buildonce.engine.buildkit import SolveError
+from buildonce.engine import llb
+from buildonce.engine.buildkit import SolveError, pb
 from buildonce.engine.errors import ExecFailed, QueryFailed
 from buildonce.engine.llb import Output
 from buildonce.engine.lowering import OUT_MOUNT, SPECIFICATION
@@ -21,6 +22,9 @@ _PROCESS = re.compile(r'process "/\.buildonce/shim" did not complete successfull
 # What the shim leaves; the last one only if the shim itself has failed.
 _FILES = ("o/stdout", "o/stderr", "o/exit", "o/error")
 
+_IMAGE = "docker-image://"
+_BROKEN_OFF = ("unexpected EOF", "short read", "connection re", "i/o timeout")
+
 # Where the daemon mounts a file system while it edits it: nothing that a user knows.
 _MOUNTED = re.compile(r"/[^\s:]*/cachemounts/buildkit\d+")
 
@@ -34,13 +38,8 @@ async def explain(engine: Engine, error: BuildonceError, output: Output) -> Quer
         return not_started
     specification = _specification(error)
     if specification is None or error.exit_status is None:
-        return QueryFailed(_with_image(error, clean(error.message)))
+        return QueryFailed(_with_image(clean(error.message), output))
     args = [str(item) for item in specification["args"]]
-    if "out" not in specification:
-        return QueryFailed(
-            f"process {' '.join(args)!r} did not complete successfully: "
-            f"exit code: {error.exit_status}"
-        )
     files = await engine.build.read_failed(error, dest=OUT_MOUNT, names=_FILES)
     stdout, stderr, exit_code, cause = (text(files.get(name, b"")) for name in _FILES)
     if cause:
@@ -53,12 +52,16 @@ async def explain(engine: Engine, error: BuildonceError, output: Output) -> Quer
     return ExecFailed(args, code, stdout.strip(), stderr.strip(), message=said)
 
 
-def _with_image(error: SolveError, message: str) -> str:
-    """The message with the image that it is about: an interrupted transfer names none."""
-    source = error.op.source.identifier if error.op is not None else ""
-    image = source.partition("docker-image://")[2]
-    name = image.partition("@")[0]
-    return f"failed to pull {image}: {message}" if name and name not in message else message
+def _with_image(message: str, output: Output) -> str:
+    """The message with the image that it is about: a transfer that breaks off names none."""
+    if not any(sign in message for sign in _BROKEN_OFF):
+        return message
+    operations = (pb.Op.FromString(vertex.op) for vertex in llb.walk([output]))
+    sources = (operation.source.identifier for operation in operations)
+    images = [name.removeprefix(_IMAGE) for name in sources if name.startswith(_IMAGE)]
+    if not images or any(image.partition("@")[0] in message for image in images):
+        return message
+    return f"failed to pull {' or '.join(images)}: {message}"
 
 
 def _specification(error: SolveError) -> dict[str, list[str]] | None:

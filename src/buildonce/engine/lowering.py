@@ -303,11 +303,14 @@ def wrap(
         if op.WhichOneof("op") == "exec" and not _is_ours(op):
             mounts = Mounts(op)
             mounts.inputs = inputs
+            mounts.outputs = max((m.output for m in op.exec.mounts), default=-1) + 1
             mounts.add(SHIM, engine.shim, path="/shim")
+            mounts.add(OUT_MOUNT, _writable_folder(engine.platform), writable=True)
             host(mounts)
             _only_given(op, secrets, sockets)
             specification = ExecSpec(
                 args=list(op.exec.meta.args),
+                out=OUT,
                 tracing=tracing(_pairs(op.exec.meta.env)),
                 host=HOST_SETTINGS,
                 secret_env=[variable.name for variable in op.exec.secretenv],
@@ -335,7 +338,7 @@ def _pairs(env: Iterable[str]) -> Iterable[tuple[str, str]]:
         yield name, value
 
 
-_OURS = (SHIM, HOST_SETTINGS, HOST_CA)
+_OURS = (SHIM, OUT_MOUNT, HOST_SETTINGS, HOST_CA)
 
 
 def _only_given(op: pb.Op, secrets: Mapping[str, str], sockets: Sequence[str]) -> None:

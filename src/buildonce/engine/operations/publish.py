@@ -162,22 +162,22 @@ async def publish(
     media_types: str | None = None,
     registry_service: ServiceState | None = None,
 ) -> str:
-    reference = normalize(address)
-    if "@" in reference:
-        raise QueryFailed(f"cannot publish to {address}: an address with a digest is not a place")
+    place = address.partition("@")[0]  # a digest is not chosen but found
+    reference = normalize(place)
     containers = _variants(self, platform_variants)
     attributes = _attributes(containers, forced_compression, media_types)
     answer = await _export(
         engine, containers, Export("image", {**attributes, "name": reference, "push": "true"})
     )
-    return f"{reference}@{answer['containerimage.digest']}"
+    return f"{place}@{answer['containerimage.digest']}"
 
 
 def _variants(
     container: ContainerState, variants: Sequence[ContainerState]
 ) -> list[ContainerState]:
-    containers = [container] if container.rootfs is not None or not variants else []
-    containers.extend(variants)
+    containers = [c for c in (container, *variants) if c.rootfs is not None]
+    if not containers:
+        raise QueryFailed("no containers to export: they are all empty")
     platforms = [c.platform for c in containers]
     for platform in platforms:
         if platforms.count(platform) > 1:
@@ -195,9 +195,8 @@ async def _archive(
 ) -> None:
     containers = _variants(container, variants)
     attributes = _attributes(containers, forced_compression, media_types)
-    kind = "docker" if media_types in ("DockerMediaTypes", "DOCKER") else "oci"
-    if len(containers) > 1:
-        kind = "oci"
+    # The first is an OCI layout too, which `docker load` reads besides; it holds one image only.
+    kind = "docker" if len(containers) == 1 else "oci"
     await _export(engine, containers, Export(kind, attributes, FileSink(path)))
 
 
@@ -231,16 +230,10 @@ async def as_tarball(
     media_types: str | None = None,
 ) -> FileState:
     folder = engine.scratch_folder()
-    await _archive(
-        engine,
-        self,
-        platform_variants,
-        forced_compression,
-        media_types,
-        folder / "image.tar",
-    )
+    name = "container.tar"
+    await _archive(engine, self, platform_variants, forced_compression, media_types, folder / name)
     output = await engine.uploads.directory(folder, shown="image archive")
-    return FileState(output, "/image.tar", engine.platform)
+    return FileState(output, f"/{name}", engine.platform)
 
 
 @operation("Container.import")
