@@ -44,8 +44,11 @@ async def with_mounted_directory(
     expand: bool = False,
 ) -> ContainerState:
     output, inside = source.output, source.path
-    if owner:
-        output, inside = _owned(source, await engine.owner(self.rootfs, owner)), "/mounted"
+    if owner or (inside != "/" and not read_only):
+        # A part is copied out of its whole: BuildKit knows what a command may write to by the graph
+        # it came from, so any other change in the whole would run the command again.
+        given = await engine.owner(self.rootfs, owner) if owner else None
+        output, inside = _owned(source, given), "/mounted"
     target = resolve(self, path, expand)
     return mounted(self, Mount(target, MountKind.DIRECTORY, output, inside, read_only=read_only))
 
@@ -74,16 +77,16 @@ async def with_mounted_file(
     owner: str = "",
     expand: bool = False,
 ) -> ContainerState:
-    output, inside = source.output, source.path
-    if owner:
-        actions = FileActions(None).copy(
-            output,
-            inside,
-            f"/{source.name}",
-            owner=await engine.owner(self.rootfs, owner),
-            expected=source.expected,
-        )
-        output, inside = actions.done(platform=self.platform), f"/{source.name}"
+    # Copied out of its tree for the same reason as a part of a directory is.
+    inside = f"/{source.name}"
+    actions = FileActions(None).copy(
+        source.output,
+        source.path,
+        inside,
+        owner=await engine.owner(self.rootfs, owner) if owner else None,
+        expected=source.expected,
+    )
+    output = actions.done(platform=self.platform)
     return mounted(self, Mount(resolve(self, path, expand), MountKind.FILE, output, inside))
 
 
