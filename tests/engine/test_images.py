@@ -303,7 +303,7 @@ async def test_settings_of_what_is_built(context: dagger.Directory, start: str) 
     assert await built.workdir() == "/w"
     assert await built.user() == "user"
     assert await built.label("l") == "v"
-    ports = [(await p.port(), await p.protocol()) for p in await built.exposed_ports()]
+    ports = sorted([(await p.port(), await p.protocol()) for p in await built.exposed_ports()])
     assert ports == [(53, NetworkProtocol.UDP), (80, NetworkProtocol.TCP)]
     assert await built.entrypoint() == ["e"]
     assert await built.default_args() == ["c"]

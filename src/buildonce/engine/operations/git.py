@@ -8,6 +8,8 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -129,7 +131,7 @@ async def _find(engine: Engine, repository: RepositoryState, name: str) -> RefSt
         if candidate in rows:
             # An annotated tag is an object of its own; the commit is the peeled one.
             return RefState(repository, candidate, rows.get(candidate + "^{}", rows[candidate]))
-    raise QueryFailed(f"git repository {repository.url} has no reference {name!r}")
+    raise QueryFailed(f'repository {repository.url} does not contain ref "{name}"')
 
 
 @operation("GitRepository.url")
@@ -165,7 +167,7 @@ async def ref(engine: Engine, self: RepositoryState, name: str) -> RefState:
 @operation("GitRepository.commit")
 def commit(engine: Engine, self: RepositoryState, id: str) -> RefState:
     if not _COMMIT.fullmatch(id):
-        raise QueryFailed(f"{id!r} is not the full hash of a git commit")
+        raise QueryFailed(f'invalid commit SHA: "{id}": the full hash is needed')
     return RefState(self, id, id)
 
 
@@ -214,9 +216,16 @@ def tree(
     include_tags: bool = False,
 ) -> DirectoryState:
     repository = self.repository
+    keep = repository.keep_git and not discard_git_dir
+    if keep and (depth != 1 or include_tags):
+        raise QueryFailed(
+            "GitRef.tree with a depth other than 1, or with tags, is not served by buildonce's "
+            "embedded engine, which fetches single commits; run the same program on Dagger "
+            "(`dagger run …`) to use it"
+        )
     address = re.sub(r"^[a-z+]+://(?:[^/@]*@)?", "", repository.url)
     attributes = {"git.fullurl": repository.url}
-    if repository.keep_git and not discard_git_dir:
+    if keep:
         attributes["git.keepgitdir"] = "true"
     if repository.token is not None:
         attributes["git.authtokensecret"] = repository.token.identity
@@ -248,8 +257,7 @@ def http(
 ) -> FileState:
     if not url.startswith(("http://", "https://")):
         raise QueryFailed(f"{url!r} is not an HTTP address")
-    last = re.sub(r"[?#].*", "", url).rstrip("/").rsplit("/", 1)[-1]
-    chosen = name or (last if "." in last or last else "index")
+    chosen = name or PurePosixPath(urlsplit(url).path).name or "index"
     if "/" in chosen:
         raise QueryFailed(f"{chosen!r} is not a file name: it must not hold a slash")
     attributes = {"http.filename": chosen}
