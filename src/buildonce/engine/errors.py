@@ -24,6 +24,13 @@ class NotServed(QueryFailed):
         self.extensions = {"_type": "NOT_SERVED", "field": coordinate}
 
 
+class NoCommand(QueryFailed):
+    """There is nothing to run: neither arguments nor default arguments."""
+
+    def __init__(self) -> None:
+        super().__init__("no command has been set")
+
+
 class ExecFailed(QueryFailed):
     """A command that ended with an exit code that was not expected.
 

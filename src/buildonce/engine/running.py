@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -12,17 +12,18 @@ import anyio
 from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream
 
 from buildonce.engine import lowering
-from buildonce.engine.buildkit import Container, ExecSpec, Process, Relay
-from buildonce.engine.buildkit.container import STDERR
+from buildonce.engine.buildkit import BuildkitError, Container, ExecSpec, Process, Relay
+from buildonce.engine.buildkit.container import STDERR, STDOUT
 from buildonce.engine.buildkit.proto import ops_pb2 as pb
 from buildonce.engine.errors import ExecFailed, QueryFailed
 from buildonce.engine.llb import Output
 from buildonce.engine.states import DEFAULT_PATH, MountKind, ServiceState
+from buildonce.engine.text import text
 
 if TYPE_CHECKING:
     from buildonce.engine.engine import Engine
 
-START_TIMEOUT = 120.0  # seconds until a service that exposes ports must listen
+START_TIMEOUT = 600.0  # seconds until a service that exposes ports must listen
 STOP_TIMEOUT = 10.0  # seconds a service has between SIGTERM and SIGKILL; as Dagger and Docker
 
 
@@ -76,6 +77,12 @@ async def run_service(
         ExecFailed: its command ended before they did.
         QueryFailed: they did not within `START_TIMEOUT`.
     """
+    if not engine.own_networks:
+        reason = f" ({engine.network_reason})" if engine.network_reason else ""
+        engine.steps.note(
+            f"containers share the network of the machine that runs them{reason}: services are "
+            "reached at its 127.0.0.1, and two of them cannot listen on the same port"
+        )
     mounts = await _mounts(engine, service)
     container = await stack.enter_async_context(engine.build.container(mounts))
     specification = _specification(service)
@@ -91,12 +98,13 @@ async def run_service(
         ports = [port.number for port in image.ports]
         checked = [p.number for p in image.ports if p.health_check and p.protocol == "TCP"]
     env[lowering.SPECIFICATION] = specification.to_json()
-    errors: deque[bytes] = deque(maxlen=log.maxlen)
+    said: dict[int, deque[bytes]] = {
+        stream: deque(maxlen=log.maxlen) for stream in (STDOUT, STDERR)
+    }
 
     def on_output(stream: int, data: bytes) -> None:
         log.append(data)
-        if stream == STDERR:
-            errors.append(data)
+        said[stream].append(data)
 
     process = await stack.enter_async_context(
         container.start(
@@ -113,9 +121,9 @@ async def run_service(
     running.container, running.process = container, process
     watcher = asyncio.create_task(_watch(process, running))
     stack.callback(watcher.cancel)
-    running.address = await _address(engine, container)
+    running.address = await _address(engine, container, running)
     if checked:
-        await _listening(container, service, checked, running, log, errors)
+        await _listening(container, service, checked, running, log, said)
     return running
 
 
@@ -132,7 +140,7 @@ async def _listening(
     ports: Sequence[int],
     running: Running,
     log: deque[bytes],
-    errors: deque[bytes],
+    said: Mapping[int, deque[bytes]],
 ) -> None:
     """Until all `ports` listen, asked from inside: only there is the answer to be trusted."""
     wanted = [f"{port}/tcp" for port in ports]
@@ -145,32 +153,43 @@ async def _listening(
         over = asyncio.create_task(running.wait())
         await asyncio.wait({ready, over}, return_when=asyncio.FIRST_COMPLETED)
         over.cancel()
-        if ready.done() and ready.result() == 0:
+        if ready.done() and ready.exception() is None and ready.result() == 0:
             return
         ready.cancel()
+    await _perhaps_ended(running)  # then the probe has ended with it
     shown = ", ".join(wanted)
     if running.ended and running.process is not None:
         code = await running.process.wait()
-        raise ExecFailed(
-            service.args,
-            code,
-            b"".join(log).decode(errors="replace"),
-            b"".join(errors).decode(errors="replace"),
-        )
+        if code == 0:
+            raise QueryFailed("service exited before healthcheck")
+        stdout, stderr = (text(b"".join(said[stream])) for stream in (STDOUT, STDERR))
+        raise ExecFailed(service.args, code, stdout, stderr)
     raise QueryFailed(
         f"the service {' '.join(service.args) or service.host} did not listen on {shown} within "
-        f"{START_TIMEOUT:.0f} s; its last output:\n" + b"".join(log).decode(errors="replace")
+        f"{START_TIMEOUT:.0f} s; its last output:\n" + text(b"".join(log))
     )
 
 
-async def _address(engine: Engine, container: Container) -> str:
+async def _perhaps_ended(running: Running) -> None:
+    """Until it is known whether it has ended, which the daemon may tell after other things."""
+    with anyio.move_on_after(1):
+        await running.wait()
+
+
+async def _address(engine: Engine, container: Container, running: Running) -> str:
     """The IP address of the container's network namespace; loopback when it has the host's."""
     if not engine.own_networks:
         return "127.0.0.1"
     probe = container.start([lowering.SHIM, "address"], env={"PATH": DEFAULT_PATH})
-    async with probe as process:
-        output, _ = await process.communicate()
-        await process.wait()
+    try:
+        async with probe as process:
+            output, _ = await process.communicate()
+            await process.wait()
+    except BuildkitError:
+        await _perhaps_ended(running)
+        if not running.ended:
+            raise
+        return "127.0.0.1"  # there is nothing left to reach
     return output.decode().strip() or "127.0.0.1"
 
 
@@ -183,8 +202,10 @@ def _specification(service: ServiceState) -> ExecSpec:
         return ExecSpec(args=[lowering.SHIM, "relay"], relays=relays)
     return ExecSpec(
         args=service.args,
+        tracing=lowering.tracing(service.container.image.env),
         host=lowering.HOST_SETTINGS,
         secret_env=[name for name, _ in service.container.secrets],
+        secret_files=[m.target for m in service.container.mounts if m.secret is not None],
     )
 
 
@@ -217,8 +238,7 @@ async def _mounts(engine: Engine, service: ServiceState) -> list[pb.Mount]:
     numbered = lowering.Mounts(op)
     lowering.host(numbered)
     lowering.user_mounts(numbered, container)
-    if container.bindings:
-        lowering.hosts_file(engine, numbered, container)
+    lowering.hosts_file(engine, numbered, container)
     laid = {m.target: m for m in container.mounts}
     for mount in op.exec.mounts:
         known = laid.get(mount.dest)

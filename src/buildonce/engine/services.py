@@ -14,7 +14,7 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from buildonce.engine import llb
@@ -22,6 +22,7 @@ from buildonce.engine.errors import QueryFailed
 from buildonce.engine.llb import Output
 from buildonce.engine.running import Running, run_service, run_tunnel
 from buildonce.engine.states import Binding, ContainerState, Port, ServiceState
+from buildonce.engine.text import text as as_text
 
 if TYPE_CHECKING:
     from buildonce.engine.engine import Engine
@@ -91,6 +92,12 @@ class Services:
         identity = hashlib.sha256(text.encode()).hexdigest()
         return ServiceState(identity, forwards=chosen, upstream=upstream)
 
+    def named(self, service: ServiceState, hostname: str) -> ServiceState:
+        """The same service by a name of its own, which is another instance."""
+        text = json.dumps([service.identity, hostname])
+        identity = hashlib.sha256(text.encode()).hexdigest()
+        return replace(service, identity=identity, hostname=hostname)
+
     # -- for commands that are bound to them ------------------------------------------------
 
     def hosts_file(self, bindings: Sequence[Binding]) -> str:
@@ -109,17 +116,18 @@ class Services:
         bindings = self._hosts.get(identity)
         if bindings is None:
             return None
-        lines = [_LOCALHOST]
         started = await asyncio.gather(
             *(self._started_for(binding) for binding in bindings), return_exceptions=True
         )
+        lines = [_LOCALHOST]
         for binding, running in zip(bindings, started, strict=True):
             if isinstance(running, BaseException):
                 raise running
-            names = [binding.alias]
-            if binding.service.hostname:
-                names.append(binding.service.hostname)
-            lines.append(f"{running.address}\t{' '.join(names)}\n")
+            lines.append(f"{running.address}\t{binding.alias}\n")
+        # Whatever else has been started is reached by its name.
+        for use in self._uses.values():
+            if use.running is not None and not use.running.ended:
+                lines.append(f"{use.running.address}\t{use.service.name}\n")
         return "".join(lines).encode()
 
     async def _started_for(self, binding: Binding) -> Running:
@@ -137,7 +145,8 @@ class Services:
         for binding in self._bindings(output) if self._bound else ():
             use = self._uses.get(binding.service.identity)
             if use is not None and use.failure is not None:
-                failed = QueryFailed(f"start {binding.alias}: {use.failure}")
+                name = f"{binding.service.name} (aliased as {binding.alias})"
+                failed = QueryFailed(f"start {name}: {use.failure}")
                 failed.extensions = use.failure.extensions
                 return failed
         return None
@@ -171,7 +180,7 @@ class Services:
         for binding in self._bindings(output) if self._bound else ():
             use = self._uses.get(binding.service.identity)
             if use and use.log:
-                text = b"".join(use.log).decode(errors="replace")
+                text = as_text(b"".join(use.log))
                 words += f"\n--- last output of the service {binding.alias!r} ---\n{text}"
         return words
 

@@ -220,6 +220,16 @@ class ServiceState:
     upstream: ServiceState | None = None
     privileged: bool = False
 
+    @property
+    def name(self) -> str:
+        """What commands reach it by once it has started; on the host: the address."""
+        if self.upstream is not None:
+            return "127.0.0.1"
+        return self.hostname or self.identity[:NAME_LENGTH]
+
+
+NAME_LENGTH = 13  # of a service's name, as Dagger's
+
 
 def absolute(path: str, base: str = "/") -> str:
     """`path` seen from `base`, without `.` and `..`, which never lead above the root."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from buildonce.engine.engine import Engine
-from buildonce.engine.errors import NotServed, QueryFailed
+from buildonce.engine.errors import NoCommand, NotServed, QueryFailed
 from buildonce.engine.lowering import OUT_IN_RESULT, Command, run
 from buildonce.engine.operations import operation
 from buildonce.engine.paths import expand_variables, resolve
@@ -56,7 +56,7 @@ def arguments(
     if use_entrypoint:
         command = [*container.image.entrypoint, *command]
     if not command:
-        raise QueryFailed("no command has been set")
+        raise NoCommand()
     if any("\0" in item for item in command):
         raise QueryFailed("a command's argument cannot hold a null character")
     return tuple(command)
@@ -64,7 +64,7 @@ def arguments(
 
 async def _result(engine: Engine, container: ContainerState, name: str) -> bytes:
     if container.last is None:
-        raise QueryFailed("no command has been set")
+        raise NoCommand()
     return await engine.read(container.last.output, f"{OUT_IN_RESULT}/{name}")
 
 

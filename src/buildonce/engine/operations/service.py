@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from buildonce.engine.engine import Engine
-from buildonce.engine.errors import NotServed, QueryFailed
+from buildonce.engine.errors import NoCommand, NotServed, QueryFailed
 from buildonce.engine.operations import operation
 from buildonce.engine.operations.execs import arguments
 from buildonce.engine.operations.host import _forward
@@ -29,7 +29,10 @@ def as_service(
 ) -> ServiceState:
     if experimental_privileged_nesting:
         raise NotServed("Container.asService(experimentalPrivilegedNesting:)")
-    command = arguments(self, args, use_entrypoint=use_entrypoint, expand=expand)
+    try:
+        command = arguments(self, args, use_entrypoint=use_entrypoint, expand=expand)
+    except NoCommand:
+        raise QueryFailed("no service command has been set") from None
     return engine.services.of_container(self, command, privileged=insecure_root_capabilities)
 
 
@@ -39,20 +42,17 @@ def with_service_binding(
 ) -> ContainerState:
     if not alias or any(c.isspace() for c in alias):
         raise QueryFailed(f"{alias!r} cannot be the alias of a service")
-    kept = tuple(b for b in self.bindings if b.alias != alias)
-    return replace(self, bindings=(*kept, Binding(alias, service)))
+    return replace(self, bindings=(*self.bindings, Binding(alias, service)))
 
 
 @operation("Service.withHostname")
 def with_hostname(engine: Engine, self: ServiceState, hostname: str) -> ServiceState:
-    return replace(self, hostname=hostname)
+    return engine.services.named(self, hostname)
 
 
 @operation("Service.hostname")
 async def hostname(engine: Engine, self: ServiceState) -> str:
-    if self.upstream is not None:
-        return "localhost"
-    return self.hostname or f"{self.identity[:13]}"
+    return self.name
 
 
 @operation("Service.ports")
@@ -71,10 +71,7 @@ async def endpoint(
         if not numbers:
             raise QueryFailed("no ports exposed")
         port = numbers[0]
-    host = await hostname(engine, self)
-    if self.upstream is None and not self.hostname:
-        host = (await engine.services.running(self)).address
-    return f"{scheme}://{host}:{port}" if scheme else f"{host}:{port}"
+    return f"{scheme}://{self.name}:{port}" if scheme else f"{self.name}:{port}"
 
 
 @operation("Service.start")
