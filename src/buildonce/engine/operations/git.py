@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 import anyio
@@ -257,7 +256,7 @@ def http(
 ) -> FileState:
     if not url.startswith(("http://", "https://")):
         raise QueryFailed(f"{url!r} is not an HTTP address")
-    chosen = name or PurePosixPath(urlsplit(url).path).name or "index"
+    chosen = name or urlsplit(url).path.rpartition("/")[2] or "index"
     if "/" in chosen:
         raise QueryFailed(f"{chosen!r} is not a file name: it must not hold a slash")
     attributes = {"http.filename": chosen}
