@@ -83,10 +83,10 @@ async def test_output_as_it_comes(build: Build, mounts: list[pb.Mount]) -> None:
 
 
 async def test_what_cannot_be_started(build: Build, mounts: list[pb.Mount]) -> None:
-    async with build.container(mounts) as container:
-        with pytest.raises(SolveError, match="spam"):
-            async with container.start(["spam"], env=ENV) as process:
-                await process.wait()
+    async with build.container(mounts) as container, container.start(["spam"], env=ENV) as process:
+        _, problems = await process.communicate()
+        assert await process.wait() != 0
+    assert b'exec: "spam": executable file not found' in problems
 
 
 async def test_a_secret(build: Build, session: Session, mounts: list[pb.Mount]) -> None:
@@ -104,7 +104,10 @@ async def test_a_service_is_reached_from_another_container(
 ) -> None:
     if running.network != "bridge":
         pytest.skip(f"containers share this machine's network: {running.network_reason}")
-    serve = "busybox ip -4 -o addr show scope global; exec busybox nc -lk -p 8000 -e busybox cat"
+    serve = (
+        "echo hello > /page; busybox ip -4 -o addr show scope global;"
+        "exec busybox httpd -f -p 8000 -h /"
+    )
     args = ["busybox", "sh", "-c", serve]
     async with (
         build.container(mounts) as service,
@@ -116,13 +119,17 @@ async def test_a_service_is_reached_from_another_container(
         async with service.start(wait, env=ENV) as waiting:
             assert await waiting.wait() == 0
         async with build.container(mounts, extra_hosts={"web": address}) as client:
-            assert await run(client, "echo hello | busybox nc web 8000") == (b"hello\n", b"", 0)
-        # And from here: a tunnel through the shim's `connect` within the service's container.
-        connect = ["/.buildonce/shim", "connect", "127.0.0.1:8000"]
-        async with service.start(connect, env=ENV, stdin=True) as tunnel:
-            await tunnel.send(b"through")
-            assert await tunnel.receive() == b"through"
-            await tunnel.send_eof()
+            assert await run(client, "busybox wget -qO- web:8000/page") == (b"hello\n", b"", 0)
+        # And from here, through the shim within the service's container.
+        async with service.connect(8000) as tunnel:
+            await tunnel.send(b"GET /page HTTP/1.0\r\n\r\n")
+            answer, _ = await tunnel.communicate()
+            assert answer.endswith(b"\r\n\r\nhello\n")
+            assert await tunnel.wait() == 0
+        async with service.connect(8001) as tunnel:
+            with pytest.raises(anyio.EndOfStream):
+                await tunnel.receive()
+        assert (await run(service, "echo still here"))[0] == b"still here\n"
 
 
 async def test_nothing_listens(build: Build, mounts: list[pb.Mount]) -> None:
@@ -133,9 +140,32 @@ async def test_nothing_listens(build: Build, mounts: list[pb.Mount]) -> None:
     assert b"nothing listens on 1234 after 100ms" in problems
 
 
+async def test_the_first_process_is_the_container(build: Build, mounts: list[pb.Mount]) -> None:
+    first = ["busybox", "sleep", "1000"]
+    async with build.container(mounts) as container:
+        async with container.start(first, env=ENV) as process:
+            for number in range(5):
+                assert await run(container, f"echo {number}") == (b"%d\n" % number, b"", 0)
+            await process.signal("KILL")
+            assert await process.wait() == 137
+        with pytest.raises(SolveError, match="has ended"):
+            await run(container, "exit 0")
+
+
+async def test_another_process_that_fails_ends_it_too(build: Build, mounts: list[pb.Mount]) -> None:
+    # Not what one would choose, but what BuildKit does.
+    async with (
+        build.container(mounts) as container,
+        container.start(["busybox", "sleep", "1000"], env=ENV) as process,
+    ):
+        assert (await run(container, "exit 3"))[2] == 3
+        assert await process.wait() != 0
+        with pytest.raises(SolveError, match="has ended"):
+            await run(container, "exit 0")
+
+
 async def test_a_container_ends_with_its_block(build: Build, mounts: list[pb.Mount]) -> None:
     async with build.container(mounts) as container:
-        for _ in range(3):  # one after the other
-            assert (await run(container, "exit 0"))[2] == 0
-    with pytest.raises(SolveError, match="previously released"):
+        assert (await run(container, "exit 0"))[2] == 0
+    with pytest.raises(SolveError, match="has ended"):
         await run(container, "exit 0")

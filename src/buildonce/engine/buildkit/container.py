@@ -7,7 +7,9 @@
             assert await process.receive() == b"hello"
             assert await process.wait() == 0
 
-The first process of a container is its init: when it ends, the others are killed with it.
+The first process of a container is its init: when it ends, the others are killed with it. BuildKit
+ends the container also when any other process fails, so what may fail there should say so otherwise
+than by its exit code.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 import grpc.aio
 
+from buildonce.engine.buildkit import shim
 from buildonce.engine.buildkit.calls import BRIDGE, Caller, Duplex
-from buildonce.engine.buildkit.errors import BuildkitError, from_status, translate
+from buildonce.engine.buildkit.errors import BuildkitError, SolveError, from_status, translate
 from buildonce.engine.buildkit.names import new_id
 from buildonce.engine.buildkit.proto import gateway_pb2, ops_pb2
 
@@ -39,6 +42,8 @@ class Container:
     def __init__(self, caller: Caller, container_id: str) -> None:
         self._caller = caller
         self.id = container_id
+        self._first: Process | None = None
+        self._over = False
 
     @classmethod
     @asynccontextmanager
@@ -47,9 +52,11 @@ class Container:
     ) -> AsyncIterator[Container]:
         request.ContainerID = new_id()
         await caller.call(BRIDGE + "NewContainer", request, gateway_pb2.NewContainerResponse)
+        container = cls(caller, request.ContainerID)
         try:
-            yield cls(caller, request.ContainerID)
+            yield container
         finally:
+            container._over = True
             with anyio.CancelScope(shield=True), anyio.move_on_after(FAREWELL):
                 release = gateway_pb2.ReleaseContainerRequest(ContainerID=request.ContainerID)
                 # If the build has ended, the container has with it.
@@ -82,6 +89,9 @@ class Container:
         Raises:
             SolveError: it could not be started.
         """
+        if self._over:
+            # The daemon would never answer.
+            raise SolveError("the container has ended, so nothing can be started in it")
         init = gateway_pb2.InitMessage(
             ContainerID=self.id,
             Meta=ops_pb2.Meta(
@@ -105,13 +115,40 @@ class Container:
             gateway_pb2.ExecMessage,
             self._caller.metadata,
         )
-        process = Process(stream, self._caller.address, on_output)
+        process = Process(stream, self._caller.address, on_output, self._left)
+        self._first = self._first or process
         try:
             await process.begin(init)
             yield process
         finally:
             with anyio.CancelScope(shield=True):
                 await process.end()
+
+    def _left(self, process: Process, code: int | None) -> None:
+        if process is self._first or code != 0:
+            self._over = True
+
+    @asynccontextmanager
+    async def connect(self, port: int, *, host: str = "127.0.0.1") -> AsyncIterator[Process]:
+        """A TCP connection from within the container, as a byte stream.
+
+        The container must have the shim, and a process that keeps it running.
+        """
+        arguments = [shim.PATH, "connect", f"{host}:{port}"]
+        async with self.start(arguments, stdin=True) as process:
+
+            async def closed() -> None:
+                # The shim says so when the far end has closed, and ends once its input has.
+                with suppress(anyio.EndOfStream, anyio.BrokenResourceError, BuildkitError):
+                    await process.receive_error()
+                    await process.send_eof()
+
+            watch = asyncio.create_task(closed())
+            try:
+                yield process
+            finally:
+                watch.cancel()
+                await asyncio.gather(watch, return_exceptions=True)
 
 
 class _Output:
@@ -146,7 +183,14 @@ class _Output:
 class Process:
     """A process in a container. Its stdin and stdout together are one anyio byte stream."""
 
-    def __init__(self, stream: Stream, address: str, on_output: OnOutput | None) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        address: str,
+        on_output: OnOutput | None,
+        on_exit: Callable[[Process, int | None], None],
+    ) -> None:
+        self._on_exit = on_exit
         self._stream = stream
         self._address = address
         self._on_output = on_output
@@ -176,9 +220,9 @@ class Process:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
         for future in (self._exit, self._started):
-            if future.done() and not future.cancelled():
-                future.exception()
-            future.cancel()
+            if not future.done():
+                future.set_exception(BuildkitError("the process was stopped"))
+            future.exception()  # whoever waits gets it; nobody waiting is no warning
 
     async def wait(self) -> int:
         """The exit code, 128 + the signal's number if a signal ended it.
@@ -280,6 +324,7 @@ class Process:
                     break
         except grpc.aio.AioRpcError as error:
             failure = translate(error, self._address)
+        self._on_exit(self, code)
         for output in self._outputs.values():
             output.end()
         if failure is None and code is None:

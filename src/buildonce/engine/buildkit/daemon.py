@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,7 @@ POLL = 0.02
 SOCKET_LENGTH = 100  # the kernel takes 107
 SPECIFICATION = "watcher.json"
 LOG_SIZE = 10 << 20
+ROOM = 16 << 20  # bytes free that a daemon needs to start and to tidy up
 
 
 class CannotStart(BuildkitError):
@@ -102,6 +104,7 @@ class Daemon:
         network_reason: why it is "host"; "" for "bridge".
         subnet: of the bridge, with this machine at `gateway`; "" for "host".
         started: whether this user started it.
+        note: what the user should know of its start; "" when all is well.
     """
 
     address: str
@@ -112,6 +115,7 @@ class Daemon:
     gateway: str
     log: Path
     started: bool
+    note: str = ""
 
 
 @asynccontextmanager
@@ -135,11 +139,14 @@ async def start(
     place = _Place(folder.resolve(), log)
     users = await _hold(place.users)
     process: subprocess.Popen[bytes] | None = None
+    note = ""
     try:
         starting = await _hold(place.lock, exclusive=True)
         try:
             about = await _running(place)
             if about is None:
+                await anyio.to_thread.run_sync(_clean, place)
+                note = await anyio.to_thread.run_sync(_make_room, place)
                 process, about = await _launch(buildkitd, place, config)
             elif about["config"] != config.digest:
                 raise CannotStart(
@@ -158,6 +165,7 @@ async def start(
             gateway=about["gateway"],
             log=place.log,
             started=process is not None,
+            note=note,
         )
     finally:
         with anyio.CancelScope(shield=True):
@@ -272,7 +280,6 @@ async def _answers(address: str) -> bool:
 async def _launch(
     buildkitd: Path, place: _Place, config: DaemonConfig
 ) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
-    await anyio.to_thread.run_sync(_clean, place)
     specification = await anyio.to_thread.run_sync(_specify, buildkitd, place, config)
     before = place.log.stat().st_size if place.log.exists() else 0
     process = await anyio.to_thread.run_sync(_spawn, place, specification)
@@ -305,6 +312,22 @@ def _clean(place: _Place) -> None:
     place.state.unlink(missing_ok=True)
     with suppress(KeyError):  # it was written by another version
         watcher.clean(earlier)
+
+
+def _make_room(place: _Place) -> str:
+    """Drop the cache when the disk is full, and say so.
+
+    BuildKit cannot do it: deleting anything needs room for writing down that it is deleted.
+    """
+    state = place.folder / "state"
+    if shutil.disk_usage(place.folder).free >= ROOM or not state.exists():
+        return ""
+    if os.geteuid() == 0:
+        shutil.rmtree(state, ignore_errors=True)
+    else:  # much of it belongs to users of our user namespace
+        subprocess.run(["rootlesskit", "rm", "-rf", str(state)], capture_output=True, check=False)
+    free = shutil.disk_usage(place.folder).free >> 20
+    return f"the disk of {place.folder} was full; the cache there is dropped, {free} MiB are free"
 
 
 def _spawn(place: _Place, specification: dict[str, Any]) -> subprocess.Popen[bytes]:
@@ -482,6 +505,26 @@ def _runc() -> str:
     )
 
 
+def _expect_subordinate_ids() -> None:
+    """Make sure that this user has users of its own to hand out in containers."""
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    owners = (f"{user}:", f"{os.geteuid()}:")
+    missing = [
+        file
+        for file in (Path("/etc/subuid"), Path("/etc/subgid"))
+        if not file.exists()
+        or not any(line.startswith(owners) for line in file.read_text().splitlines())
+    ]
+    if missing:
+        raise CannotStart(
+            f"without root, containers need users and groups of {user}'s own, and "
+            f"{' and '.join(map(str, missing))} give it none",
+            remedy=f"ask root to run: usermod --add-subuids 200000-265535 "
+            f"--add-subgids 200000-265535 {user}; "
+            "or set BUILDKIT_HOST to a daemon that runs elsewhere",
+        )
+
+
 def _rootlesskit(place: _Place) -> list[str]:
     missing = [
         name for name in ("rootlesskit", "newuidmap", "newgidmap") if shutil.which(name) is None
@@ -492,6 +535,7 @@ def _rootlesskit(place: _Place) -> list[str]:
             remedy="ask root to run: apt-get install rootlesskit uidmap; "
             "or set BUILDKIT_HOST to a daemon that runs elsewhere",
         )
+    _expect_subordinate_ids()
     folder = place.folder / "rootlesskit"
     shutil.rmtree(folder, ignore_errors=True)
     return [

@@ -62,31 +62,31 @@ func join(a, b closeWriter) {
 	<-done
 }
 
+// connect ends with 0 whatever happens, and says on stderr what did: in a service's container
+// BuildKit takes another code as the end of the service.
 func connect(args []string) error {
 	if len(args) != 1 {
-		return errors.New("usage: shim connect HOST:PORT|/SOCKET")
+		return errors.New("usage: shim connect HOST:PORT")
 	}
-	network := "tcp"
-	if strings.HasPrefix(args[0], "/") {
-		network = "unix"
-	}
-	connection, err := net.DialTimeout(network, args[0], 30*time.Second)
+	connection, err := net.DialTimeout("tcp", args[0], 30*time.Second)
 	if err != nil {
-		return err
+		complain(err)
+		return nil
 	}
-	far := connection.(closeWriter)
+	far := connection.(*net.TCPConn)
 	defer far.Close()
 	go func() {
 		_, _ = io.Copy(far, os.Stdin)
 		_ = far.CloseWrite()
 	}()
-	_, err = io.Copy(os.Stdout, far)
-	if err == nil {
-		// BuildKit tells nobody that we have ended until our input has, so whoever holds that has
-		// to hear from us to close it.
-		fmt.Fprintln(os.Stderr, "closed")
+	if _, err := io.Copy(os.Stdout, far); err != nil {
+		complain(err)
+		return nil
 	}
-	return err
+	// BuildKit tells nobody that we have ended until our input has, so whoever holds that has to
+	// hear from us to close it.
+	fmt.Fprintln(os.Stderr, "closed")
+	return nil
 }
 
 func waitForPorts(args []string) error {
