@@ -144,19 +144,9 @@ async def _listening(
 ) -> None:
     """Until all `ports` listen, asked from inside: only there is the answer to be trusted."""
     wanted = [f"{port}/tcp" for port in ports]
-    probe = container.start(
-        [lowering.SHIM, "wait", "--timeout", f"{START_TIMEOUT:.0f}s", *wanted],
-        env={"PATH": DEFAULT_PATH},
-    )
-    async with probe as waiting:
-        ready = asyncio.create_task(waiting.wait())
-        over = asyncio.create_task(running.wait())
-        await asyncio.wait({ready, over}, return_when=asyncio.FIRST_COMPLETED)
-        over.cancel()
-        if ready.done() and ready.exception() is None and ready.result() == 0:
-            return
-        ready.cancel()
-    await _perhaps_ended(running)  # then the probe has ended with it
+    question = ["wait", "--timeout", f"{START_TIMEOUT:.0f}s", *wanted]
+    if await _ask_inside(container, running, question) is not None:
+        return
     shown = ", ".join(wanted)
     if running.ended and running.process is not None:
         code = await running.process.wait()
@@ -170,27 +160,37 @@ async def _listening(
     )
 
 
-async def _perhaps_ended(running: Running) -> None:
-    """Until it is known whether it has ended, which the daemon may tell after other things."""
-    with anyio.move_on_after(1):
-        await running.wait()
-
-
 async def _address(engine: Engine, container: Container, running: Running) -> str:
     """The IP address of the container's network namespace; loopback when it has the host's."""
     if not engine.own_networks:
         return "127.0.0.1"
-    probe = container.start([lowering.SHIM, "address"], env={"PATH": DEFAULT_PATH})
+    found = await _ask_inside(container, running, ["address"])
+    return found.decode().strip() if found else "127.0.0.1"  # or it has ended: nothing to reach
+
+
+async def _ask_inside(
+    container: Container, running: Running, question: Sequence[str]
+) -> bytes | None:
+    """What the shim answers inside a service's container; None if the answer is no, or the
+    service has ended."""
+    probe = container.start([lowering.SHIM, *question], env={"PATH": DEFAULT_PATH})
     try:
         async with probe as process:
-            output, _ = await process.communicate()
-            await process.wait()
+            answer, _ = await process.communicate()
+            if await process.wait() == 0:
+                return answer
     except BuildkitError:
-        await _perhaps_ended(running)
-        if not running.ended:
+        if not await _ended(running):
             raise
-        return "127.0.0.1"  # there is nothing left to reach
-    return output.decode().strip() or "127.0.0.1"
+    await _ended(running)
+    return None
+
+
+async def _ended(running: Running) -> bool:
+    """Whether it has, which the daemon may tell after it has ended our other processes there."""
+    with anyio.move_on_after(1):
+        await running.wait()
+    return running.ended
 
 
 def _specification(service: ServiceState) -> ExecSpec:
