@@ -7,20 +7,14 @@ import pytest
 from dagger import ExistsType
 
 from tests.engine.engines import failure, on, sh, unique
+from tests.engine.trees import sample
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
 def tree(client: dagger.Client) -> dagger.Directory:
-    return (
-        client.directory()
-        .with_new_file("a.txt", "alpha\n")
-        .with_new_file("sub/b.txt", "beta\n")
-        .with_new_file("sub/deep/c.py", "print(1)\n")
-        .with_new_file(".hidden", "h")
-        .with_new_directory("empty", permissions=0o755)
-    )
+    return sample(client)
 
 
 def new(client: dagger.Client, path: str, contents: str = "1") -> dagger.Directory:

@@ -220,8 +220,8 @@ async def test_export_of_a_directory_onto_a_file(client: dagger.Client, tmp_path
 async def test_export_keeps_modes_times_and_links(base: dagger.Container, tmp_path: Path) -> None:
     made = base.with_exec(
         sh(
-            f"mkdir -m 700 -p /e/d; cd /e; echo {unique()} > x; chmod 751 x; chown 5:6 x; ln -s x l; "
-            "touch -d '2001-01-01 00:00:00' x"
+            f"mkdir -m 700 -p /e/d; cd /e; echo {unique()} > x; chmod 751 x; chown 5:6 x; "
+            "ln -s x l; touch -d '2001-01-01 00:00:00' x"
         )
     )
     await made.directory("/e").export(str(tmp_path / "out"))

@@ -213,9 +213,8 @@ async def test_export(base: dagger.Container, tmp_path: Path) -> None:
     target = tmp_path / "image.tar"
     assert await base.with_label("x", "1").export(str(target)) == str(target)
     with tarfile.open(target) as archive:
-        index, found = documents(archive)
+        _, found = documents(archive)
         assert found["mediaType"] == f"{OCI}.manifest.v1+json"
-        assert len(index["manifests"]) == 1
         names = archive.getnames()
         assert "oci-layout" in names
         # What `docker load` reads.

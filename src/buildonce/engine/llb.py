@@ -220,10 +220,10 @@ class _Result:
 class FileActions:
     """A chain of file operations that becomes one vertex, each working on the one before."""
 
-    def __init__(self, base: Output | None) -> None:
+    def __init__(self, base: Output | None, expected: Expected | None = None) -> None:
         self._op = pb.Op()
         self._inputs: list[Output] = []
-        self._expects: list[Expected] = []
+        self._expects = [expected] if expected is not None else []
         # What each action works on and what it takes from: an input, scratch or another's result.
         self._chain: list[tuple[int | _Result, int | _Result]] = []
         self._last: int | _Result = self._input(base)

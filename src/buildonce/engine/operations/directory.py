@@ -25,6 +25,13 @@ def inside(directory: DirectoryState, path: str) -> str:
     return absolute(f"{directory.path}/{path}")
 
 
+def edited(directory: DirectoryState, actions: FileActions) -> DirectoryState:
+    """`directory` after `actions`, which began with it."""
+    return DirectoryState(
+        actions.done(platform=directory.platform), directory.path, directory.platform
+    )
+
+
 async def present(engine: Engine, thing: DirectoryState | FileState) -> None:
     """Make sure that what was asked for without looking is there."""
     await engine.reference(thing.output)
@@ -189,7 +196,7 @@ async def with_directory(
     if gitignore:
         exclude = [*exclude, *await inspection.ignored(engine, source)]
     actions = copied(
-        FileActions(self.output),
+        FileActions(self.output, self.expected),
         inside(self, path),
         source,
         include=include,
@@ -197,7 +204,7 @@ async def with_directory(
         owner=await engine.owner(self.output, owner),
         mode=permissions,
     )
-    return replace(self, output=actions.done(platform=self.platform))
+    return edited(self, actions)
 
 
 @operation("Directory.filter")
@@ -236,7 +243,7 @@ async def with_file(
     at = inside(self, path)
     if path.endswith("/") or at == self.path:
         at = f"{at.rstrip('/')}/{source.name}"
-    actions = FileActions(self.output).copy(
+    actions = FileActions(self.output, self.expected).copy(
         source.output,
         source.path,
         at,
@@ -244,7 +251,7 @@ async def with_file(
         owner=await engine.owner(self.output, owner),
         expected=source.expected,
     )
-    return replace(self, output=actions.done(platform=self.platform))
+    return edited(self, actions)
 
 
 @operation("Directory.withFiles")
@@ -257,7 +264,7 @@ def with_files(
 ) -> DirectoryState:
     if not sources:
         return with_new_directory(engine, self, path)
-    actions = FileActions(self.output)
+    actions = FileActions(self.output, self.expected)
     folder = inside(self, path).rstrip("/")
     for source in sources:
         actions = actions.copy(
@@ -267,7 +274,7 @@ def with_files(
             mode=permissions,
             expected=source.expected,
         )
-    return replace(self, output=actions.done(platform=self.platform))
+    return edited(self, actions)
 
 
 @operation("Directory.withNewFile")
@@ -281,8 +288,8 @@ def with_new_file(
     at = inside(self, path)
     if len(at.rpartition("/")[2].encode()) > MAX_NAME:
         raise QueryFailed(f"file name length exceeds the maximum of {MAX_NAME} bytes")
-    actions = written(FileActions(self.output), at, contents, mode=permissions)
-    return replace(self, output=actions.done(platform=self.platform))
+    actions = written(FileActions(self.output, self.expected), at, contents, mode=permissions)
+    return edited(self, actions)
 
 
 @operation("Directory.withNewDirectory")
@@ -291,10 +298,10 @@ def with_new_directory(
 ) -> DirectoryState:
     if ".." in path.split("/"):
         raise QueryFailed(f"cannot create directory outside parent: {path}")
-    actions = FileActions(self.output).mkdir(
+    actions = FileActions(self.output, self.expected).mkdir(
         inside(self, path), mode=0o755 if permissions is None else permissions
     )
-    return replace(self, output=actions.done(platform=self.platform))
+    return edited(self, actions)
 
 
 @operation("Directory.withSymlink")
@@ -302,10 +309,10 @@ def with_symlink(
     engine: Engine, self: DirectoryState, target: str, link_name: str
 ) -> DirectoryState:
     at = inside(self, link_name)
-    actions = FileActions(self.output)
+    actions = FileActions(self.output, self.expected)
     if parent(at) != "/":
         actions = actions.mkdir(parent(at))
-    return replace(self, output=actions.symlink(target, at).done(platform=self.platform))
+    return edited(self, actions.symlink(target, at))
 
 
 @operation("Directory.withTimestamps")
@@ -332,10 +339,13 @@ def without_path(engine: Engine, self: DirectoryState, path: str) -> DirectorySt
 def without_files(engine: Engine, self: DirectoryState, paths: Sequence[str]) -> DirectoryState:
     if self.output is None or not paths:
         return self
-    actions = FileActions(self.output)
+    actions = FileActions(self.output, self.expected)
     for path in paths:
-        actions = actions.remove(inside(self, path), wildcard=True)
-    return replace(self, output=actions.done(platform=self.platform))
+        at = inside(self, path)
+        if at == "/":
+            raise QueryFailed(f"{path} cannot be removed: it is the root")
+        actions = actions.remove(at, wildcard=True)
+    return edited(self, actions)
 
 
 @operation("Directory.diff")
@@ -355,8 +365,12 @@ async def chown(engine: Engine, self: DirectoryState, path: str, owner: str) -> 
     else:
         # Laid over what is there, a copy would leave the directory itself to its old owner.
         folder = f"{parent(at).rstrip('/')}/"
-        actions = FileActions(self.output).remove(at).copy(self.output, at, folder, owner=owned)
-    return replace(self, output=actions.done(platform=self.platform))
+        actions = (
+            FileActions(self.output, self.expected)
+            .remove(at)
+            .copy(self.output, at, folder, owner=owned)
+        )
+    return edited(self, actions)
 
 
 @operation("Directory.withError")

@@ -77,7 +77,7 @@ async def digest(engine: Engine, self: FileState, exclude_metadata: bool = False
 @operation("File.withName")
 def with_name(engine: Engine, self: FileState, name: str) -> FileState:
     if "/" in name or name in ("", ".", ".."):
-        raise QueryFailed(f"{name!r} is not a file name: it must not hold a slash")
+        raise QueryFailed(f"{name!r} is not the name of a file")
     return _copied(self, name)
 
 
