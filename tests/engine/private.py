@@ -209,6 +209,14 @@ def until(condition: Callable[[], Any], limit: float = 60.0) -> Any:
     raise AssertionError(f"not so within {limit} s")
 
 
+def children(pid: int) -> list[int]:
+    """The processes that `pid` has started, its daemon excepted."""
+    found = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(child) for child in (thread / "children").read_text().split()]
+    return [one for one in found if b"watcher" not in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
 def process_with(*words: str) -> int | None:
     """The process whose arguments end with `words`."""
     wanted = "".join(f"\0{word}" for word in words).encode() + b"\0"

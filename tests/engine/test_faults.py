@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 import shutil
 import signal
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.engine.faulty import answering, cut_off, docker_registry, small_disk
-from tests.engine.private import HELLO, PRELUDE, Private, process_with, until
+from tests.engine.private import HELLO, PRELUDE, Private, children, process_with, until
 
 pytestmark = [pytest.mark.embedded_only, pytest.mark.e2e]
 
@@ -34,7 +35,7 @@ def private(tmp_path: Path, rootfs: Path) -> Iterator[Private]:
 
 def asleep() -> str:
     """A time to sleep that no other process sleeps for: it finds the command among all others."""
-    return f"{random.randint(1000, 9000)}.{random.randint(100000, 999999)}"
+    return f"{1000 + secrets.randbelow(9000)}.{100000 + secrets.randbelow(900000)}"
 
 
 def works(private: Private) -> None:
@@ -89,9 +90,8 @@ def test_the_program_is_killed(private: Private) -> None:
     mark = asleep()
     running = private.start(SLEEPING, mark)
     until(lambda: process_with("sleep", mark))
-    program = process_with(str(private.rootfs), mark)
-    assert program
-    os.kill(int(program), signal.SIGKILL)
+    [program] = children(running.process.pid)
+    os.kill(program, signal.SIGKILL)
     assert running.wait(30) == []
     assert running.status == 128 + signal.SIGKILL
     assert private.leftovers() == []
@@ -130,7 +130,11 @@ run(main)
 )
 PULL = (
     PRELUDE
-    + "async def main(): await ask(dag.container().from_(sys.argv[2]).rootfs().entries())\nrun(main)"
+    + """
+async def main():
+    await ask(dag.container().from_(sys.argv[2]).rootfs().entries())
+run(main)
+"""
 )
 
 
@@ -171,9 +175,10 @@ def test_the_registry_answers_nonsense(
 ) -> None:
     with answering(status, body, promised=promised) as address:
         [pulled] = private.ask(PULL, f"{address}/image:1")
-        [pushed] = private.ask(PUSH, f"{address}/image:1", asleep())
-    is_clear(pulled, f"{address}/image:1", *words)
-    is_clear(pushed, f"{address}/image:1", "push", *words)
+        is_clear(pulled, f"{address}/image:1", *words)
+        if status != 200:
+            [pushed] = private.ask(PUSH, f"{address}/image:1", asleep())
+            is_clear(pushed, f"{address}/image:1", "push", *words)
     works(private)
 
 
@@ -199,14 +204,14 @@ def test_the_disk_of_the_state_is_full(private: Private, tmp_path: Path) -> None
             + "async def main(): await ask(sh('dd if=/dev/zero of=/x bs=1M count=80').sync())\n"
             + "run(main)"
         )
-        assert written["error"] == "ExecError", written
-        assert "No space left on device" in written["message"]
+        # Whoever meets it first: the command, or the daemon as it writes for it.
+        assert "no space left on device" in written["message"].lower(), written
         works(private)
+        shutil.rmtree(state / "state")
         filler = state / "filler"
-        with filler.open("wb") as file, suppress(OSError):
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(4096))
-                file.flush()
         [full] = private.ask(HELLO)
         is_clear(full, "no space left on device", "try:")
         filler.unlink()
@@ -237,7 +242,7 @@ run(main)
 
 
 def test_a_signal_at_any_moment_leaves_nothing(private: Private, tmp_path: Path) -> None:
-    chance = random.Random(int(os.environ.get("BUILDONCE_TEST_SEED", "4")))
+    chance = random.Random(int(os.environ.get("BUILDONCE_TEST_SEED", "4")))  # noqa: S311
     with docker_registry(tmp_path) as registry:
         for number in range(20):
             mark = asleep()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import os
 import signal
@@ -26,6 +27,7 @@ from buildonce.errors import BuildonceError
 
 GRACE = 10.0  # seconds between a signal and SIGKILL
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PRCTL, _PR_SET_PDEATHSIG = ctypes.CDLL(None).prctl, 1
 _DRAIN = 0.3  # seconds for output that background processes of the program still hold open
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells have it
 
@@ -83,6 +85,7 @@ class Child:
                 stdout=screen.slave if screen and sys.stdout.isatty() else None,
                 stderr=screen.slave if screen else None,
                 process_group=0 if own_group else None,
+                preexec_fn=_die_with_us,
             )
         except OSError as error:
             if screen:
@@ -165,6 +168,11 @@ class Child:
     def _resized(self) -> None:
         if self._screen:
             self._screen.resize()
+
+
+def _die_with_us() -> None:
+    # However we end, a program without its session must not stay.
+    _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 class _Screen:

@@ -21,6 +21,8 @@ class Found:
         privileged: its commands may have all privileges, if they ask.
         folder: where it keeps its state; None: it is not ours.
         log: where it writes its messages; None: it is not ours.
+        network_reason: why its commands have no network namespaces of their own.
+        note: what the user should know of its start; "" when all is well.
     """
 
     address: str
@@ -28,6 +30,8 @@ class Found:
     privileged: bool
     folder: Path | None = None
     log: Path | None = None
+    network_reason: str = ""
+    note: str = ""
 
 
 def tls(options: EngineOptions) -> TLS | None:
@@ -76,4 +80,6 @@ async def find_or_start(options: EngineOptions) -> AsyncIterator[Found]:
             privileged=config.privileged,
             folder=folder,
             log=running.log,
+            network_reason=running.network_reason,
+            note=running.note,
         )

@@ -31,7 +31,7 @@ from buildonce.engine.buildkit import (
 from buildonce.engine.buildkit.proto import ops_pb2 as pb
 from buildonce.engine.errors import NotServed, QueryFailed
 from buildonce.engine.exports import Exports
-from buildonce.engine.faults import clean, explain
+from buildonce.engine.faults import clean, explain, with_image
 from buildonce.engine.llb import Expected, Output, Owner
 from buildonce.engine.options import EngineOptions
 from buildonce.engine.paths import owner_of
@@ -62,6 +62,7 @@ class Engine:
         uploads: Uploads,
         shim: Output,
         own_networks: bool,
+        network_reason: str,
         steps: Steps,
     ) -> None:
         self.client = client
@@ -73,6 +74,7 @@ class Engine:
         self.uploads = uploads
         self.shim = shim
         self.own_networks = own_networks
+        self.network_reason = network_reason
         self.steps = steps
         self._imports = options.remote_cache.imports() if options.remote_cache else []
         self._scratch = tempfile.TemporaryDirectory(prefix="buildonce-session-")
@@ -215,7 +217,7 @@ class Engine:
         parts: list[bytes] = []
         while (done := sum(map(len, parts))) < stat.size:
             size = min(READ_CHUNK, stat.size - done)
-            part = await self._ask(path, self.build.read_file(reference, path, done, size))
+            part = await self._ask(path, output, self.build.read_file(reference, path, done, size))
             if not part:
                 break
             parts.append(part)
@@ -230,14 +232,14 @@ class Engine:
         if output is None:
             raise QueryFailed(f"{path}: no such file or directory")
         reference = await self.reference(output)
-        return await self._ask(path, self.build.stat_file(reference, path))
+        return await self._ask(path, output, self.build.stat_file(reference, path))
 
     async def entries(self, output: Output | None, path: str) -> Sequence[Stat]:
         """What a directory holds, one level deep, by name."""
         if output is None:
             return ()
         reference = await self.reference(output)
-        return await self._ask(path, self.build.read_dir(reference, path))
+        return await self._ask(path, output, self.build.read_dir(reference, path))
 
     async def exists(
         self, output: Output | None, path: str, kind: str | None, *, follow: bool
@@ -343,10 +345,10 @@ class Engine:
         """A private folder that lives as long as the session."""
         return Path(tempfile.mkdtemp(dir=self._scratch.name))
 
-    async def _ask(self, path: str, question: Awaitable[T]) -> T:
+    async def _ask(self, path: str, output: Output | None, question: Awaitable[T]) -> T:
         try:
             return await question
         except PathNotFound as error:
             raise QueryFailed(f"{path}: no such file or directory") from error
-        except BuildonceError as error:
-            raise QueryFailed(clean(error.message)) from error
+        except BuildonceError as error:  # also of an image that is pulled now, for this
+            raise QueryFailed(with_image(clean(error.message), output)) from error

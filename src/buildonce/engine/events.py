@@ -83,6 +83,13 @@ class SpanLogEvent:
     text: str
 
 
-EngineEvent: TypeAlias = VertexEvent | LogEvent
-Event: TypeAlias = VertexEvent | LogEvent | SpanEvent | SpanLogEvent
+@dataclass(frozen=True, slots=True)
+class NoteEvent:
+    """Something that the user should know of this machine; told once a session."""
+
+    text: str
+
+
+EngineEvent: TypeAlias = VertexEvent | LogEvent | NoteEvent
+Event: TypeAlias = EngineEvent | SpanEvent | SpanLogEvent
 OnEvent: TypeAlias = Callable[[EngineEvent], None]

@@ -25,6 +25,11 @@ _FILES = ("o/stdout", "o/stderr", "o/exit", "o/error")
 _IMAGE = "docker-image://"
 _BROKEN_OFF = ("unexpected EOF", "short read", "connection re", "i/o timeout")
 
+# What the daemon was about when it came upon a path or a pattern that was wrong.
+_CHECKSUM = re.compile(
+    r"failed to compute cache key: (?:failed to calculate checksum of ref \S+: )?"
+)
+
 # Where the daemon mounts a file system while it edits it: nothing that a user knows.
 _MOUNTED = re.compile(r"/[^\s:]*/cachemounts/buildkit\d+")
 
@@ -38,7 +43,7 @@ async def explain(engine: Engine, error: BuildonceError, output: Output) -> Quer
         return not_started
     specification = _specification(error)
     if specification is None or error.exit_status is None:
-        return QueryFailed(_with_image(clean(error.message), output))
+        return QueryFailed(with_image(clean(error.message), output))
     args = [str(item) for item in specification["args"]]
     files = await engine.build.read_failed(error, dest=OUT_MOUNT, names=_FILES)
     stdout, stderr, exit_code, cause = (text(files.get(name, b"")) for name in _FILES)
@@ -52,9 +57,9 @@ async def explain(engine: Engine, error: BuildonceError, output: Output) -> Quer
     return ExecFailed(args, code, stdout.strip(), stderr.strip(), message=said)
 
 
-def _with_image(message: str, output: Output) -> str:
+def with_image(message: str, output: Output | None) -> str:
     """The message with the image that it is about: a transfer that breaks off names none."""
-    if not any(sign in message for sign in _BROKEN_OFF):
+    if output is None or not any(sign in message for sign in _BROKEN_OFF):
         return message
     operations = (pb.Op.FromString(vertex.op) for vertex in llb.walk([output]))
     sources = (operation.source.identifier for operation in operations)
@@ -78,6 +83,7 @@ def _specification(error: SolveError) -> dict[str, list[str]] | None:
 def clean(message: str) -> str:
     """BuildKit's message without its own plumbing."""
     cleaned = _MOUNTED.sub("", _PROCESS.sub("", message))
+    cleaned = _CHECKSUM.sub("", cleaned)
     for prefix in ("rpc error: code = Unknown desc = ", "failed to solve: "):
         cleaned = cleaned.replace(prefix, "")
     return cleaned.strip()

@@ -72,7 +72,7 @@ async def run(command: Sequence[str], open_engine: OpenEngine, settings: Setting
             )
             host = Host(
                 open_engine,
-                model.apply,
+                display.telling(model),
                 introspection=settings.introspection,
                 log=settings.log,
                 on_failure=failed,

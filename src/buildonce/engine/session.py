@@ -17,7 +17,7 @@ from anyio.abc import ByteStream
 from graphql import DocumentNode, ExecutionResult, GraphQLError
 
 from buildonce.engine import daemons, lowering, troubles
-from buildonce.engine.buildkit import Client, Credentials
+from buildonce.engine.buildkit import Client, Credentials, DaemonInfo
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.events import OnEvent
@@ -55,6 +55,8 @@ CA_VARIABLES = (
     "AWS_CA_BUNDLE",
     "CARGO_HTTP_CAINFO",
 )
+
+SNAPSHOTTER = "org.mobyproject.buildkit.worker.snapshotter"
 
 
 class EngineSession:
@@ -112,6 +114,7 @@ async def open_session(
             )
         )
         info = await client.info()
+        _note(daemon, info, steps)
         platform = info.platforms[0] if info.platforms else "linux/amd64"
         uploads = Uploads(
             client, options.cache / "digests", platform, stack, portable=cache is not None
@@ -131,6 +134,7 @@ async def open_session(
             uploads=uploads,
             shim=shim,
             own_networks=daemon.own_networks,
+            network_reason=daemon.network_reason,
             steps=steps,
         )
         session.secrets = _Secrets(engine, options)
@@ -141,6 +145,18 @@ async def open_session(
         finally:
             with anyio.CancelScope(shield=True):
                 await engine.close()
+
+
+def _note(daemon: daemons.Found, info: DaemonInfo, steps: Steps) -> None:
+    """Tell what is amiss with the daemon."""
+    if daemon.note:
+        steps.note(daemon.note)
+    if info.labels.get(SNAPSHOTTER) == "native":
+        steps.note(
+            f"buildkitd at {daemon.address} copies the whole file system for every step (its "
+            "snapshotter is native): slow, and it fills the disk. It needs overlayfs, or "
+            "fuse-overlayfs with access to /dev/fuse"
+        )
 
 
 class _Secrets:

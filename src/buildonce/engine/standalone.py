@@ -39,7 +39,10 @@ async def session(open_engine: OpenEngine, settings: Settings) -> int:
         loop.add_signal_handler(number, end.set)
     with logging_to(settings.log):
         host = Host(
-            open_engine, model.apply, introspection=settings.introspection, log=settings.log
+            open_engine,
+            display.telling(model),
+            introspection=settings.introspection,
+            log=settings.log,
         )
         with contextlib.closing(host):
             watching = asyncio.create_task(_until_closed(end))

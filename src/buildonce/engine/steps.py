@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from buildonce.engine.buildkit import StatusUpdate
-from buildonce.engine.events import LogEvent, OnEvent, VertexEvent
+from buildonce.engine.events import LogEvent, NoteEvent, OnEvent, VertexEvent
 from buildonce.engine.text import text
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
 LAST_WORDS = 4096  # bytes
-_INTERNAL = ("copy ", "mkfile ", "mkdir ", "merge", "diff", "[internal]", "upload shim")
+# What runs a command: ours, and a Dockerfile's. The rest only matters when it takes long or fails.
+_COMMAND = re.compile(r"^exec |\] RUN ")
 
 
 class Steps:
@@ -24,6 +26,13 @@ class Steps:
         self._asker = asker
         self._spans: dict[str, str] = {}
         self._said: dict[str, bytes] = {}
+        self._noted: set[str] = set()
+
+    def note(self, text: str) -> None:
+        """Tell the user something, once."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self._on_event(NoteEvent(text))
 
     def asked_for(self, digests: Iterable[str]) -> None:
         """Note who asks for these vertices now; the first asker of a vertex owns it."""
@@ -49,10 +58,7 @@ class Steps:
                     completed=_seconds(vertex.completed) if vertex.HasField("completed") else None,
                     cached=vertex.cached,
                     error=vertex.error or None,
-                    internal=name.startswith(_INTERNAL)
-                    or not name.startswith(
-                        ("exec ", "pull ", "upload ", "RUN", "[", "git ", "http ", "export")
-                    ),
+                    internal=_COMMAND.search(name) is None,
                 )
             )
             if vertex.HasField("completed") and not vertex.error:

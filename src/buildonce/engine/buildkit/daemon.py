@@ -318,15 +318,25 @@ def _make_room(place: _Place) -> str:
     """Drop the cache when the disk is full, and say so.
 
     BuildKit cannot do it: deleting anything needs room for writing down that it is deleted.
+
+    Raises:
+        CannotStart: there is no room even without the cache.
     """
     state = place.folder / "state"
-    if shutil.disk_usage(place.folder).free >= ROOM or not state.exists():
+    if shutil.disk_usage(place.folder).free >= ROOM:
         return ""
     if os.geteuid() == 0:
         shutil.rmtree(state, ignore_errors=True)
     else:  # much of it belongs to users of our user namespace
         subprocess.run(["rootlesskit", "rm", "-rf", str(state)], capture_output=True, check=False)
     free = shutil.disk_usage(place.folder).free >> 20
+    if free < ROOM >> 20:
+        raise CannotStart(
+            f"no space left on device: buildkitd needs {ROOM >> 20} MiB of the disk of "
+            f"{place.folder} to start, and {free} MiB are free",
+            remedy=f"make room there (df -h {place.folder}), or set BUILDONCE_CACHE to a folder "
+            "on another disk",
+        )
     return f"the disk of {place.folder} was full; the cache there is dropped, {free} MiB are free"
 
 
@@ -365,11 +375,22 @@ async def _gone(place: _Place, process: subprocess.Popen[bytes] | None) -> None:
         if process is not None:
             process.poll()  # ends the zombie, if it is ours
         if not await anyio.to_thread.run_sync(place.is_watched):
+            await _clean_after(place)
             return
         state = await anyio.to_thread.run_sync(place.read_state)
         if state is not None and "stopping" not in state and time.monotonic() > grace:
             return  # somebody came while we left
         await anyio.sleep(POLL)
+
+
+async def _clean_after(place: _Place) -> None:
+    """Remove what a daemon has left whose watcher was killed."""
+    starting = await _hold(place.lock, exclusive=True)
+    try:
+        if place.state.exists() and not await anyio.to_thread.run_sync(place.is_watched):
+            await anyio.to_thread.run_sync(_clean, place)
+    finally:
+        os.close(starting)
 
 
 # -- what the daemon is started with --------------------------------------------------------------

@@ -96,7 +96,8 @@ def _die_with_parent() -> None:
     os.umask(0o022)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    # Not SIGTERM: it would wait for its builds, and nobody would be there to end it then.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _stop(daemon: subprocess.Popen[bytes]) -> None:

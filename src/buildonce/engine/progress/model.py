@@ -16,7 +16,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
-from buildonce.engine.events import Event, LogEvent, SpanEvent, SpanLogEvent, VertexEvent
+from buildonce.engine.events import (
+    Event,
+    LogEvent,
+    NoteEvent,
+    SpanEvent,
+    SpanLogEvent,
+    VertexEvent,
+)
 from buildonce.engine.progress.text import clean, one_line
 
 TAIL_LINES = 40
@@ -172,6 +179,8 @@ class Model:
                     for line in event.text.splitlines()[-TAIL_LINES:]:
                         node.tail.add_line(line)
                     self._tell(node, Change.LOGGED)
+            case NoteEvent():
+                pass  # of the machine, not of any step
 
     def _span(self, event: SpanEvent) -> None:
         if event.id == self._root:

@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Literal, Protocol
 
+from buildonce.engine.events import EngineEvent, NoteEvent, OnEvent
 from buildonce.engine.progress.model import Model
 
 Mode = Literal["auto", "tty", "plain", "quiet"]
@@ -61,6 +62,17 @@ class Display:
         if self._view:
             self._view.note(text)
             self._wake.set()
+
+    def telling(self, model: Model) -> OnEvent:
+        """What takes the engine's events: notes are shown at once, the rest is the model's."""
+
+        def tell(event: EngineEvent) -> None:
+            if isinstance(event, NoteEvent):
+                self.note(event.text)
+            else:
+                model.apply(event)
+
+        return tell
 
     async def output(self, data: bytes) -> None:
         """Show output of the program; waits while the terminal is behind."""
