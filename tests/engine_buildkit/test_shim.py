@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-import buildonce.engine
+import buildonce.engine.buildkit
 from buildonce.engine.buildkit import ExecSpec, Relay
 from buildonce.engine.buildkit.shim import parse_read
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
-SOURCE = Path(buildonce.engine.__file__).parent / "shim"
+SOURCE = Path(buildonce.engine.buildkit.__file__).parents[1] / "shim"
 
 
 def run(shim: Path, out: Path, *args: str, **options: Any) -> subprocess.CompletedProcess[bytes]:

@@ -107,18 +107,20 @@ async def test_a_file_that_changes_meanwhile_fails(
     client: Client, build: Build, graph: Any, tmp_path: Path, fill: Fill
 ) -> None:
     tree = await walk(fill(tmp_path, {"a": "1", "f": "one"}))
-    (tmp_path / "f").write_text("two")
-    with pytest.raises(DirectoryChanged) as caught:
-        await upload(client, build, graph, tree)
-    assert f"{tmp_path}/f changed while it was being sent" in str(caught.value)
-    (tmp_path / "f").unlink()
-    with pytest.raises(DirectoryChanged):
-        await upload(client, build, graph, tree)
-    # The daemon keeps nothing of it.
-    (tmp_path / "f").write_text("one")
-    vertex = await upload(client, build, graph, tree)
-    ref = (await build.solve(graph.definition(vertex))).ref
-    assert await build.read_file(ref, "/f") == b"one"
+    async with client.session(id="test-" + tree.digest[7:]) as session:
+        session.directories = {"src": DirectorySource(tree)}.get
+        definition = graph.definition(graph.local("src", session.id))
+        (tmp_path / "f").write_text("two")
+        with pytest.raises(DirectoryChanged) as caught:
+            await build.solve(definition)
+        assert f"{tmp_path}/f changed while it was being sent" in str(caught.value)
+        (tmp_path / "f").unlink()
+        with pytest.raises(DirectoryChanged):
+            await build.solve(definition)
+        # The daemon keeps nothing of it.
+        (tmp_path / "f").write_text("one")
+        ref = (await build.solve(definition)).ref
+        assert await build.read_file(ref, "/f") == b"one"
 
 
 async def test_what_the_daemon_asks_for(

@@ -9,8 +9,9 @@ and only what has succeeded is solved, from memory then, in the build's job that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from hashlib import sha256
+from typing import Any
 
 from buildonce.engine.buildkit.errors import SolveError
 from buildonce.engine.buildkit.job import Job
@@ -49,7 +50,7 @@ class Attempts:
             return await main.call("Solve", request, gateway_pb2.SolveResponse, request.Definition)
         for digest in digests:
             if digest in self._failed:
-                await self._failed.pop(digest).close()
+                await self._end(self._failed.pop(digest))
         job = self._open()
         self._progress.claim(job.ref, digests)
         try:
@@ -58,41 +59,45 @@ class Attempts:
                 "Solve", request, gateway_pb2.SolveResponse, request.Definition
             )
         except SolveError as error:
-            self._progress.release(job.ref)
             error.job = job
             self._keep(error.vertex or "", job)
             raise
         except BaseException:
-            self._progress.release(job.ref)
-            self._close(job)
+            self._close(self._end(job))
             raise
         self._good.add(digests[-1])
-        self._close(job)
+        self._close(job.close())
         return answer
 
     def _keep(self, vertex: str, job: Job) -> None:
         earlier = self._failed.pop(vertex, None)
         if earlier is not None:
-            self._close(earlier)
+            self._close(self._end(earlier))
         self._failed[vertex] = job
 
         def expire() -> None:
             if self._failed.get(vertex) is job:
                 del self._failed[vertex]
-                self._close(job)
+                self._close(self._end(job))
 
         asyncio.get_running_loop().call_later(KEEP, expire)
 
-    def _close(self, job: Job) -> None:
+    async def _end(self, job: Job) -> None:
+        """Close a job that came to nothing; the next one tells about its vertices, once it has
+        told all it had to."""
+        await job.close()
+        self._progress.release(job.ref)
+
+    def _close(self, closing: Coroutine[Any, Any, None]) -> None:
         # Nobody need wait for it.
-        task = asyncio.create_task(job.close())
+        task = asyncio.create_task(closing)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         """End what is left."""
         for job in self._failed.values():
-            self._close(job)
+            self._close(job.close())
         self._failed.clear()
         if self._closing:
             await asyncio.wait(list(self._closing))

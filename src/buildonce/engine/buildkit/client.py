@@ -184,7 +184,9 @@ class Client:
         """Serve a session until the block ends; set its providers on what is returned.
 
         Args:
-            id: chosen by the caller, such as a digest of what the session holds; else random.
+            id: chosen by the caller, such as a digest of what the session holds; else random. Keep
+                such a session open: the daemon forgets an id when any session of that id ends,
+                which may be shortly after a new one has begun.
             shared_key: part of the key under which the daemon keeps local directories to update.
         """
         session = Session(id or new_id(), name=name, shared_key=shared_key)
