@@ -342,7 +342,7 @@ async def test_a_socket_of_the_host(
 ) -> None:
     socket = client.host().unix_socket(str(answering))
     one = base.with_unix_socket("/run/hello.sock", socket).with_env_variable("F", unique())
-    ran = one.with_exec(sh("test -S /run/hello.sock && shim connect /run/hello.sock </dev/null"))
+    ran = one.with_exec(sh("test -S /run/hello.sock && sleep 1 | shim connect /run/hello.sock"))
     assert await ran.stdout() == "hello from the host\n"
     gone = one.without_unix_socket("/run/hello.sock")
     assert await gone.with_exec(sh("test -e /run/hello.sock || echo gone")).stdout() == "gone\n"

@@ -23,11 +23,10 @@ _log = logging.getLogger("buildonce.engine")
 
 def response(result: ExecutionResult, log_file: str = "the engine's log") -> dict[str, Any]:
     """The response object of a query."""
-    answer: dict[str, Any] = {}
     if result.errors:
-        answer["errors"] = [_formatted(error, log_file) for error in result.errors]
-    answer["data"] = result.data
-    return answer
+        # No part of an answer is one, as in Dagger.
+        return {"errors": [_formatted(error, log_file) for error in result.errors], "data": None}
+    return {"data": result.data}
 
 
 def failure(error: Exception, log_file: str = "the engine's log") -> dict[str, Any]:

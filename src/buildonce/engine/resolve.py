@@ -80,8 +80,9 @@ class Resolver:
         if function is None:
             raise NotServed(coordinate)
         declared = info.parent_type.fields[field].args
+        kinds = operations.kinds(function)
         values = {
-            name: self._value(value, declared[name].type)
+            name: self._value(value, declared[name].type, kinds.get(operations.snake_case(name)))
             for name, value in args.items()
             if value is not None
         }
@@ -117,15 +118,18 @@ class Resolver:
             for number, item in enumerate(answer)
         ]
 
-    def _value(self, value: Any, kind: Any) -> Any:
-        """An argument with the IDs in it replaced by the recipes they stand for."""
+    def _value(self, value: Any, kind: Any, wanted: str | None) -> Any:
+        """An argument with the IDs in it replaced by the recipes they stand for, which are of
+        type `wanted`."""
         kind = _unwrapped(kind)
         if isinstance(kind, GraphQLList):
             items = value if isinstance(value, list) else [value]
-            return [self._value(item, kind.of_type) for item in items]
+            return [self._value(item, kind.of_type, wanted) for item in items]
         if isinstance(kind, GraphQLInputObjectType):
             return dict(value)
-        return self._engine.recipes.find(str(value)) if kind.name == "ID" else value
+        if kind.name == "ID":
+            return self._engine.recipes.find(str(value), type=wanted)
+        return value
 
 
 def _unwrapped(kind: Any) -> Any:

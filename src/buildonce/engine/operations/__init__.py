@@ -13,9 +13,11 @@ answers with a value is a coroutine function that asks the engine to do it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
-from typing import Any, TypeVar
+from inspect import isclass
+from typing import Any, TypeVar, get_args, get_type_hints
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {}
 _AREAS = (
@@ -32,6 +34,11 @@ _AREAS = (
     "service",
     "git",
 )
+_NAMES = {
+    "CacheState": "CacheVolume",
+    "RepositoryState": "GitRepository",
+    "RefState": "GitRef",
+}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -54,6 +61,17 @@ def find(coordinate: str) -> Callable[..., Any] | None:
         for area in _AREAS:
             import_module(f"{__name__}.{area}")
     return _OPERATIONS.get(coordinate)
+
+
+@cache
+def kinds(function: Callable[..., Any]) -> Mapping[str, str]:
+    """By parameter: the type of object that it takes, by the API's name; also of a list of them."""
+    found: dict[str, str] = {}
+    for name, hint in get_type_hints(function).items():
+        for one in (hint, *get_args(hint)):
+            if isclass(one) and one.__name__.endswith("State"):
+                found[name] = _NAMES.get(one.__name__, one.__name__.removesuffix("State"))
+    return found
 
 
 def snake_case(name: str) -> str:

@@ -16,7 +16,6 @@ from buildonce.engine.paths import literal
 from buildonce.engine.states import (
     DirectoryState,
     FileState,
-    SecretState,
     ServiceState,
     SocketState,
 )
@@ -25,13 +24,6 @@ from buildonce.engine.states import (
 @dataclass(frozen=True, slots=True)
 class HostState:
     """The client's machine."""
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """An environment variable of the client's machine."""
-
-    name: str
 
 
 @operation("Query.host")
@@ -91,30 +83,6 @@ async def find_up(engine: Engine, self: HostState, name: str, no_cache: bool = F
         if (folder / name).exists():
             return os.path.relpath(folder / name, start)
     return None
-
-
-@operation("Host.envVariable")
-def env_variable(engine: Engine, self: HostState, name: str) -> Variable:
-    return Variable(name)
-
-
-@operation("HostVariable.value")
-async def variable_value(engine: Engine, self: Variable) -> str:
-    return os.environ.get(self.name, "")
-
-
-@operation("HostVariable.secret")
-async def variable_secret(engine: Engine, self: Variable) -> SecretState:
-    return await engine.secrets.fetch(f"env://{self.name}", None)
-
-
-@operation("Host.setSecretFile")
-async def set_secret_file(engine: Engine, self: HostState, name: str, path: str) -> SecretState:
-    target = _path(engine, path)
-    try:
-        return engine.secrets.put(name, target.read_bytes())
-    except OSError as error:
-        raise QueryFailed(f"cannot read the secret file {path}: {error.strerror}") from error
 
 
 @operation("Host.unixSocket")

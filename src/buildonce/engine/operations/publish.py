@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from buildonce.engine import images, llb
+from buildonce.engine import images, llb, platforms
 from buildonce.engine.archives import unpack
 from buildonce.engine.buildkit import Export
 from buildonce.engine.buildkit.filesend import FileSink
@@ -33,10 +33,10 @@ from buildonce.engine.states import (
 EPOCH = "SOURCE_DATE_EPOCH"  # reproducible-builds.org: seconds for every timestamp of a result
 
 
-@operation("Directory.dockerBuild", "Container.build")
+@operation("Directory.dockerBuild")
 async def docker_build(
     engine: Engine,
-    self: DirectoryState | ContainerState,
+    self: DirectoryState,
     dockerfile: str = "Dockerfile",
     platform: str | None = None,
     build_args: Sequence[Mapping[str, str]] = (),
@@ -44,21 +44,18 @@ async def docker_build(
     secrets: Sequence[SecretState] = (),
     no_init: bool = False,
     ssh: SocketState | None = None,
-    context: DirectoryState | None = None,
 ) -> ContainerState:
-    folder = context if isinstance(self, ContainerState) else self
-    assert folder is not None
-    chosen = platform or (self.platform if isinstance(self, ContainerState) else folder.platform)
+    chosen = platforms.normalize(platform, engine.platform) if platform else self.platform
     args = {item["name"]: item["value"] for item in build_args}
     attributes = {"filename": dockerfile, "platform": chosen}
     if target:
         attributes["target"] = target
     attributes.update({f"build-arg:{name}": value for name, value in args.items()})
-    source = await _without_ignored(engine, folder, dockerfile)
+    source = await _without_ignored(engine, self, dockerfile)
     result = await engine.frontend(
         "dockerfile.v0",
         attributes,
-        {"context": llb.marshal(source), "dockerfile": llb.marshal(at_root(folder))},
+        {"context": llb.marshal(source), "dockerfile": llb.marshal(at_root(self))},
         shown=dockerfile,
     )
     output = llb.unmarshal(result.definition) if result.definition is not None else None

@@ -66,14 +66,18 @@ func join(a, b closeWriter) {
 // BuildKit takes another code as the end of the service.
 func connect(args []string) error {
 	if len(args) != 1 {
-		return errors.New("usage: shim connect HOST:PORT")
+		return errors.New("usage: shim connect HOST:PORT|/SOCKET")
 	}
-	connection, err := net.DialTimeout("tcp", args[0], 30*time.Second)
+	network := "tcp"
+	if strings.HasPrefix(args[0], "/") {
+		network = "unix"
+	}
+	connection, err := net.DialTimeout(network, args[0], 30*time.Second)
 	if err != nil {
 		complain(err)
 		return nil
 	}
-	far := connection.(*net.TCPConn)
+	far := connection.(closeWriter)
 	defer far.Close()
 	go func() {
 		_, _ = io.Copy(far, os.Stdin)
