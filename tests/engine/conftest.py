@@ -32,7 +32,10 @@ APPLETS = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
     for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.e2e)  # all of them need the engine's programs
         if ENGINE != "embedded" and item.get_closest_marker("embedded_only"):
             item.add_marker(pytest.mark.skip(reason="tests what only the embedded engine has"))
 

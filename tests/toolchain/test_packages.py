@@ -36,6 +36,7 @@ def test_a_bare_machine_needs_all(bare: Sandbox) -> None:
         "CNI plugins",
         "iptables",
         "haproxy",
+        "busybox",
         "docker-registry",
         "podman",
         "mmdebstrap",
@@ -43,7 +44,8 @@ def test_a_bare_machine_needs_all(bare: Sandbox) -> None:
 
 
 def test_docker_needs_no_podman_and_the_network_no_image_maker(bare: Sandbox) -> None:
-    assert names(offline=False, docker=True) == {"runc", "CNI plugins", "iptables", "haproxy"}
+    without = names(offline=False, docker=True)
+    assert without == {"runc", "CNI plugins", "iptables", "haproxy", "busybox"}
 
 
 def test_an_ordinary_user_needs_user_namespaces_or_a_remote_buildkit(

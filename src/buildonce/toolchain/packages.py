@@ -82,6 +82,12 @@ def needed(*, offline: bool, docker: bool) -> list[Need]:
             "switching traffic between releases",
             lambda: find("haproxy") is not None,
         ),
+        Need(
+            "busybox",
+            ("busybox-static",),
+            "the containers of the project's own tests",
+            lambda: program("busybox") is not None,
+        ),
     ]
     if offline or not docker:
         needs.append(
