@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildonce.engine import remote
 from buildonce.engine.buildkit import TLS, daemon
 from buildonce.engine.options import EngineOptions
 from buildonce.errors import BuildonceError
@@ -21,6 +22,7 @@ class Found:
         privileged: its commands may have all privileges, if they ask.
         folder: where it keeps its state; None: it is not ours.
         log: where it writes its messages; None: it is not ours.
+        tls: what it takes to speak with it.
         network_reason: why its commands have no network namespaces of their own.
         note: what the user should know of its start; "" when all is well.
     """
@@ -30,18 +32,9 @@ class Found:
     privileged: bool
     folder: Path | None = None
     log: Path | None = None
+    tls: TLS | None = None
     network_reason: str = ""
     note: str = ""
-
-
-def tls(options: EngineOptions) -> TLS | None:
-    """The files to speak TLS with a daemon at `options.address`."""
-    if options.tls is None or not (options.address or "").startswith("tcp://"):
-        return None
-
-    files = (options.tls / name for name in ("ca.pem", "cert.pem", "key.pem"))
-    ca, cert, key = (file if file.exists() else None for file in files)
-    return TLS(ca, cert, key)
 
 
 @asynccontextmanager
@@ -52,7 +45,9 @@ async def find_or_start(options: EngineOptions) -> AsyncIterator[Found]:
         BuildonceError: it cannot be found or started; says what to do.
     """
     if options.address:
-        yield Found(options.address, own_networks=False, privileged=False)
+        files = remote.tls(options.tls, options.address)
+        await remote.check(options.address, files)
+        yield Found(options.address, own_networks=False, privileged=False, tls=files)
         return
     if options.buildkitd is None:
         raise BuildonceError(

@@ -97,9 +97,7 @@ async def open_session(
     """
     async with AsyncExitStack() as stack:
         daemon = await stack.enter_async_context(daemons.find_or_start(options))
-        client = await stack.enter_async_context(
-            Client.connect(daemon.address, tls=daemons.tls(options))
-        )
+        client = await stack.enter_async_context(Client.connect(daemon.address, tls=daemon.tls))
         session = await stack.enter_async_context(client.session())
         steps = Steps(on_event, lambda: getattr(current.get(), "parent_span", None))
         cache = options.remote_cache
@@ -137,6 +135,7 @@ async def open_session(
             network_reason=daemon.network_reason,
             steps=steps,
         )
+        session.directories = uploads.find
         session.secrets = _Secrets(engine, options)
         session.sockets = _Sockets(engine)
         session.registry_auth = _Credentials(engine)

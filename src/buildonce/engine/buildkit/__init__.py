@@ -8,6 +8,12 @@ async with Client.connect("unix:///run/buildkit/buildkitd.sock") as client:
 
 from __future__ import annotations
 
+import os
+
+# gRPC's own messages to standard error name no address and no remedy; our errors do. It reads this
+# when it is loaded, which is below.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 from buildonce.engine.buildkit.build import Build, ResolvedImage, Result, Stat
 from buildonce.engine.buildkit.client import (
     TLS,
