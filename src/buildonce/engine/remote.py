@@ -73,6 +73,8 @@ async def check(address: str, files: TLS | None) -> None:
 
 def _refused(address: str, files: TLS | None, error: BuildkitError) -> BuildonceError:
     text = error.message
+    if "is not an address" in text:
+        return error
     if not isinstance(error, DaemonRefused) and "went away" not in text:
         return BuildonceError(
             f"what answers at {address} is not a buildkitd that we can speak with: {text}",
