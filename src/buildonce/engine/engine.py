@@ -77,6 +77,7 @@ class Engine:
         self.network_reason = network_reason
         self.steps = steps
         self._imports = options.remote_cache.imports() if options.remote_cache else []
+        self._exports_cache = options.remote_cache is not None and options.remote_cache.export
         self._scratch = tempfile.TemporaryDirectory(prefix="buildonce-session-")
         self.services = Services(self)
         self.exports = Exports(self)
@@ -192,7 +193,9 @@ class Engine:
         definition = llb.marshal(output)
         async with self.services.in_use(output):
             try:
-                result = await self.build.solve(definition, cache_imports=self._imports)
+                result = await self.build.solve(
+                    definition, cache_imports=self._imports, retry=not self._exports_cache
+                )
             except BuildonceError as error:
                 if isinstance(error, SolveError) and error.exit_status is None:
                     # That may be why, and it is told in the user's words.

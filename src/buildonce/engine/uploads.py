@@ -15,8 +15,6 @@ from buildonce.engine import llb
 from buildonce.engine.buildkit import Client, DirectorySource, walk
 from buildonce.engine.llb import FileActions, Output
 
-NAME = "host"
-
 
 class Uploads:
     """The directories that this session offers; open until it ends."""
@@ -39,7 +37,12 @@ class Uploads:
         self._stack = stack
         self._portable = portable
         self.platform = platform
-        self._offered: set[str] = set()
+        self._offered: dict[str, DirectorySource] = {}
+
+    def find(self, name: str) -> DirectorySource | None:
+        """What is offered under a name. The build's own session answers too: the daemon forgets a
+        session when another of the same content ends, and then asks that one."""
+        return self._offered.get(name)
 
     async def directory(
         self,
@@ -58,13 +61,14 @@ class Uploads:
             gitignore=gitignore,
             cache=self._cache,
         )
-        session_id = "buildonce-" + tree.digest.removeprefix("sha256:")
-        if session_id not in self._offered:
-            self._offered.add(session_id)
+        name = tree.digest.removeprefix("sha256:")
+        session_id = f"buildonce-{name}"
+        if name not in self._offered:
+            self._offered[name] = DirectorySource(tree)
             session = await self._stack.enter_async_context(self._client.session(id=session_id))
-            session.directories = lambda _name: DirectorySource(tree)
+            session.directories = self.find
         uploaded = llb.source(
-            f"local://{NAME}",
+            f"local://{name}",
             {"local.session": session_id, "local.sharedkeyhint": str(root)},
             platform=self.platform,
             name=f"upload {shown or root}",

@@ -143,11 +143,14 @@ class Build:
         frontend_inputs: Mapping[str, ops_pb2.Definition] | None = None,
         evaluate: bool = True,
         cache_imports: Iterable[CacheEntry] = (),
+        retry: bool = True,
     ) -> Result:
         """Solve a graph, or what a frontend such as "dockerfile.v0" makes of its attributes.
 
         Args:
             evaluate: run everything now, not when something is first read.
+            retry: let a step that failed be tried again in this build. Without, the build knows
+                how each result came to be, which exporting its cache needs.
 
         Raises:
             SolveError: a step failed.
@@ -163,7 +166,7 @@ class Build:
             allowResultReturn=True,
             allowResultArrayRef=True,
         )
-        if evaluate:
+        if evaluate and retry:
             answer = await self._attempts.solve(request, self._main)
         else:
             answer = await self._call("Solve", request, gateway_pb2.SolveResponse, definition)
