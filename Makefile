@@ -7,7 +7,7 @@ RUN := $(BIN)/buildonce
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: pipeline test test-unit lint format doctor setup lock clean help
+.PHONY: pipeline test test-unit lint format doctor setup lock protos benchmark clean help
 
 pipeline: setup ## Set up what is missing and ship the dashboard, commit to production
 	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(RUN) run $(BIN)/python ci/main.py
@@ -67,6 +67,13 @@ lock: $(VENV)/.dev ## Write the hash-pinned lists anew (UPGRADE=--upgrade for ne
 	$(LOCK) --extra build -c requirements/dev.txt pyproject.toml -o requirements/base.txt
 	@find src -name requirements.in | while read -r list; do \
 	    echo "$$list"; $(LOCK) "$$list" -o "$${list%.in}.txt" || exit 1; done
+
+protos: $(VENV)/.dev ## Write the Python of engine/buildkit/proto/*.proto anew
+	PATH="$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I src --python_out=src --mypy_out=src \
+	    src/buildonce/engine/buildkit/proto/*.proto
+
+benchmark: $(VENV)/.test setup ## Measure the engine beside raw buildctl and Dagger, where present
+	@PATH="$(BIN):$$PATH" $(BIN)/python benchmarks/engine.py $(ARGS)
 
 clean: ## Remove what was made in this folder (not the registry, the cache or the environments)
 	rm -rf $(VENV) out dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
