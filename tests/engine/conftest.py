@@ -123,3 +123,14 @@ def registry(rootfs: Path) -> Iterator[str]:
     }
     with serving(images) as address:
         yield address
+
+
+@pytest.fixture
+def web(base: dagger.Container) -> dagger.Container:
+    """A container to be a service on port 8000: /index.html, and /id, which every start changes."""
+    script = "cat /proc/sys/kernel/random/uuid > /srv/id; exec httpd -f -p 8000 -h /srv"
+    return (
+        base.with_new_file("/srv/index.html", "served")
+        .with_exposed_port(8000)
+        .with_default_args(["sh", "-c", script])
+    )

@@ -41,3 +41,14 @@ async def failure(question: Awaitable[object]) -> dagger.QueryError:
     except dagger.QueryError as error:
         return error
     raise AssertionError(f"no error but {answer!r}")
+
+
+def get(address: str, path: str = "/") -> list[str]:
+    """A command that prints the body of an answer over HTTP."""
+    request = f"GET {path} HTTP/1.0\\r\\n\\r\\n"
+    return sh(f"printf '{request}' | shim connect {address} 2>/dev/null | sed '1,/^\\r*$/d'")
+
+
+def fresh(container: dagger.Container) -> dagger.Container:
+    """The container with nothing of what it runs answered from the cache."""
+    return container.with_env_variable("FRESH", unique())

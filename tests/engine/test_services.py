@@ -4,43 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
-import threading
 import time
-from collections.abc import Awaitable, Iterator
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Awaitable
 
 import dagger
-import httpx
 import pytest
-from dagger import NetworkProtocol, PortForward
+from dagger import NetworkProtocol
 
-from tests.engine.engines import UUID, failure, on, sh, unique
+from tests.engine.engines import UUID, failure, fresh, get, on, sh, unique
 
 pytestmark = pytest.mark.anyio
-
-
-def get(address: str, path: str = "/") -> list[str]:
-    """A command that prints the body of an answer over HTTP."""
-    request = f"GET {path} HTTP/1.0\\r\\n\\r\\n"
-    return sh(f"printf '{request}' | shim connect {address} 2>/dev/null | sed '1,/^\\r*$/d'")
-
-
-def fresh(container: dagger.Container) -> dagger.Container:
-    """The container with nothing of what it runs answered from the cache."""
-    return container.with_env_variable("FRESH", unique())
-
-
-@pytest.fixture
-def serving(base: dagger.Container) -> dagger.Container:
-    """A container to be a service on port 8000: /index.html, and /id, which every start changes."""
-    script = "cat /proc/sys/kernel/random/uuid > /srv/id; exec httpd -f -p 8000 -h /srv"
-    return (
-        base.with_new_file("/srv/index.html", "served")
-        .with_exposed_port(8000)
-        .with_default_args(sh(script))
-    )
 
 
 async def exec_error(question: Awaitable[object]) -> dagger.ExecError:
@@ -55,42 +28,40 @@ async def exec_error(question: Awaitable[object]) -> dagger.ExecError:
 
 @pytest.mark.parametrize("alias", ["web", "Web", "my_service", "a.b.c"])
 async def test_a_bound_command_reaches_a_service_by_its_alias(
-    base: dagger.Container, serving: dagger.Container, alias: str
+    base: dagger.Container, web: dagger.Container, alias: str
 ) -> None:
-    bound = base.with_service_binding(alias, serving.as_service())
+    bound = base.with_service_binding(alias, web.as_service())
     assert await fresh(bound).with_exec(get(f"{alias}:8000")).stdout() == "served"
     hosts = await fresh(bound).with_exec(["cat", "/etc/hosts"]).stdout()
     assert re.search(rf"^[0-9.]+\t{re.escape(alias)}$", hosts, re.MULTILINE)
 
 
 async def test_several_services_are_bound_at_once(
-    base: dagger.Container, serving: dagger.Container
+    base: dagger.Container, web: dagger.Container
 ) -> None:
-    other = serving.with_new_file("/srv/index.html", "other").as_service()
-    bound = base.with_service_binding("one", serving.as_service())
+    other = web.with_new_file("/srv/index.html", "other").as_service()
+    bound = base.with_service_binding("one", web.as_service())
     bound = fresh(bound.with_service_binding("two", other))
     assert await bound.with_exec(get("one:8000")).stdout() == "served"
     assert await bound.with_exec(get("two:8000")).stdout() == "other"
 
 
 async def test_the_first_service_of_an_alias_is_reached(
-    base: dagger.Container, serving: dagger.Container
+    base: dagger.Container, web: dagger.Container
 ) -> None:
-    other = serving.with_new_file("/srv/index.html", "other").as_service()
-    bound = base.with_service_binding("web", serving.as_service())
+    other = web.with_new_file("/srv/index.html", "other").as_service()
+    bound = base.with_service_binding("web", web.as_service())
     bound = fresh(bound.with_service_binding("web", other))
     assert await bound.with_exec(get("web:8000")).stdout() == "served"
 
 
-async def test_a_service_can_need_another(
-    base: dagger.Container, serving: dagger.Container
-) -> None:
+async def test_a_service_can_need_another(base: dagger.Container, web: dagger.Container) -> None:
     script = "; ".join(
         [get("back:8000")[2] + " > /srv/index.html", "exec httpd -f -p 8001 -h /srv"]
     )
     front = (
         fresh(base.with_new_file("/srv/x", ""))
-        .with_service_binding("back", serving.as_service())
+        .with_service_binding("back", web.as_service())
         .with_exposed_port(8001)
         .as_service(args=sh(script))
     )
@@ -98,11 +69,11 @@ async def test_a_service_can_need_another(
     assert await bound.with_exec(get("front:8001")).stdout() == "served"
 
 
-async def test_names_and_addresses(serving: dagger.Container) -> None:
-    service = serving.as_service()
+async def test_names_and_addresses(web: dagger.Container) -> None:
+    service = web.as_service()
     name = await service.hostname()
     assert re.fullmatch("[0-9a-z]{13}", name)
-    assert await serving.as_service().hostname() == name
+    assert await web.as_service().hostname() == name
     assert await service.endpoint() == f"{name}:8000"
     assert await service.endpoint(scheme="http") == f"http://{name}:8000"
     assert await service.endpoint(port=9, scheme="tcp") == f"tcp://{name}:9"
@@ -124,20 +95,20 @@ async def test_a_service_without_ports_has_no_endpoint(base: dagger.Container) -
 
 
 async def test_any_command_reaches_a_started_service_by_its_name(
-    base: dagger.Container, serving: dagger.Container
+    base: dagger.Container, web: dagger.Container
 ) -> None:
-    service = await serving.with_env_variable("S", unique()).as_service().start()
+    service = await web.with_env_variable("S", unique()).as_service().start()
     ran = fresh(base).with_exec(get(await service.endpoint()))
     assert await ran.stdout() == "served"
     await service.stop()
 
 
 async def test_a_service_with_a_name_of_its_own(
-    base: dagger.Container, serving: dagger.Container
+    base: dagger.Container, web: dagger.Container
 ) -> None:
-    plain = await serving.as_service().start()
+    plain = await web.as_service().start()
     name = unique("named-")
-    service = await serving.as_service().with_hostname(name).start()
+    service = await web.as_service().with_hostname(name).start()
     assert await service.hostname() == name
     assert await service.endpoint() == f"{name}:8000"
     assert await fresh(base).with_exec(get(f"{name}:8000")).stdout() == "served"
@@ -258,9 +229,9 @@ async def test_secrets_do_not_show_in_the_error_of_a_service(
 
 
 async def test_the_output_of_a_service_is_told_when_who_needs_it_fails(
-    base: dagger.Container, serving: dagger.Container
+    base: dagger.Container, web: dagger.Container
 ) -> None:
-    service = serving.with_default_args(
+    service = web.with_default_args(
         sh("echo the reason; exec httpd -f -p 8000 -h /srv")
     ).as_service()
     bound = fresh(base.with_service_binding("web", service)).with_exec(sh("echo mine >&2; exit 5"))
@@ -293,9 +264,9 @@ async def test_a_service_can_be_started_and_stopped_by_name(base: dagger.Contain
 
 
 async def test_equal_services_are_one_instance(
-    base: dagger.Container, serving: dagger.Container
+    base: dagger.Container, web: dagger.Container
 ) -> None:
-    own = serving.with_env_variable("S", unique())
+    own = web.with_env_variable("S", unique())
 
     async def instance() -> str:
         bound = fresh(base.with_service_binding("web", own.as_service()))
@@ -306,9 +277,9 @@ async def test_equal_services_are_one_instance(
 
 
 async def test_a_service_that_was_stopped_starts_anew(
-    base: dagger.Container, serving: dagger.Container
+    base: dagger.Container, web: dagger.Container
 ) -> None:
-    service = serving.with_env_variable("S", unique()).as_service()
+    service = web.with_env_variable("S", unique()).as_service()
     seen = []
     for _ in range(2):
         await service.start()
@@ -328,10 +299,10 @@ async def test_stopping(base: dagger.Container) -> None:
 
 
 async def test_a_cached_command_starts_no_service(
-    base: dagger.Container, serving: dagger.Container
+    base: dagger.Container, web: dagger.Container
 ) -> None:
     async def ask(text: str) -> str:
-        service = serving.with_new_file("/srv/index.html", text).as_service()
+        service = web.with_new_file("/srv/index.html", text).as_service()
         bound = base.with_service_binding("web", service)
         return await bound.with_exec(sh(f"{get('web:8000')[2]}; {' '.join(UUID)}")).stdout()
 
@@ -340,106 +311,3 @@ async def test_a_cached_command_starts_no_service(
     assert await ask("A") == first
     broken = base.with_exposed_port(1).as_service(args=["false"])
     await failure(base.with_service_binding("x", broken).with_exec(["true"]).sync())
-
-
-# -- from and to the host ---------------------------------------------------------------------
-
-
-async def ask_host(endpoint: str) -> str:
-    async with httpx.AsyncClient(trust_env=False) as http:
-        return (await http.get(f"http://{endpoint}/", timeout=15)).text
-
-
-async def test_a_tunnel(client: dagger.Client, serving: dagger.Container) -> None:
-    tunnel = await client.host().tunnel(serving.as_service()).start()
-    endpoint = await tunnel.endpoint()
-    assert endpoint.split(":")[0] == await tunnel.hostname() == "127.0.0.1"
-    assert await ask_host(endpoint) == "served"
-    [port] = await tunnel.ports()
-    assert await port.port() == int(endpoint.split(":")[1])
-    await tunnel.stop()
-    with pytest.raises(httpx.HTTPError):
-        await ask_host(endpoint)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-async def test_a_tunnel_on_a_chosen_port(client: dagger.Client, serving: dagger.Container) -> None:
-    port = free_port()
-    forward = PortForward(backend=8000, frontend=port)
-    tunnel = await client.host().tunnel(serving.as_service(), ports=[forward]).start()
-    assert await tunnel.endpoint() == f"127.0.0.1:{port}"
-    assert await ask_host(f"127.0.0.1:{port}") == "served"
-    await tunnel.stop()
-
-
-async def test_a_tunnel_to_nothing(client: dagger.Client, base: dagger.Container) -> None:
-    tunnel = client.host().tunnel(base.as_service(args=["sleep", "9"]))
-    assert "no ports to forward" in str(await failure(tunnel.start()))
-
-
-async def test_up_leads_host_ports_to_a_service(serving: dagger.Container) -> None:
-    port = free_port()
-    up = asyncio.create_task(
-        serving.as_service().up(ports=[PortForward(backend=8000, frontend=port)])
-    )
-    answer = ""
-    for _ in range(100):
-        await asyncio.sleep(0.2)
-        with suppress(httpx.HTTPError):
-            answer = await ask_host(f"127.0.0.1:{port}")
-            break
-    up.cancel()
-    await asyncio.wait([up])
-    assert answer == "served"
-
-
-@pytest.fixture
-def host_server() -> Iterator[int]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"from the host")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server.server_address[1]
-    server.shutdown()
-    server.server_close()
-
-
-async def test_a_service_of_the_host(
-    client: dagger.Client, base: dagger.Container, host_server: int
-) -> None:
-    service = client.host().service([PortForward(backend=host_server, frontend=80)])
-    bound = fresh(base.with_service_binding("host", service))
-    assert await bound.with_exec(get("host:80")).stdout() == "from the host"
-
-
-async def test_a_service_of_the_host_that_is_not_there(
-    client: dagger.Client, base: dagger.Container
-) -> None:
-    service = client.host().service([PortForward(backend=free_port(), frontend=80)])
-    bound = fresh(base.with_service_binding("host", service))
-    assert await bound.with_exec(get("host:80")).stdout() == ""
-
-
-async def test_a_service_is_tested_through_a_service(
-    client: dagger.Client, base: dagger.Container, serving: dagger.Container
-) -> None:
-    """What pipelines do: the thing under test on the host's side, the test in a container."""
-    tunnel = await client.host().tunnel(serving.as_service()).start()
-    port = int((await tunnel.endpoint()).split(":")[1])
-    service = client.host().service([PortForward(backend=port, frontend=8080)])
-    bound = fresh(base.with_service_binding("app", service))
-    assert await bound.with_exec(get("app:8080")).stdout() == "served"
-    await tunnel.stop()

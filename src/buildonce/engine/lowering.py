@@ -176,14 +176,14 @@ def _volatile(engine: Engine, op: pb.Op, mounts: Mounts, container: ContainerSta
     """Variables by the way of secrets, each named after the command it is for, not its value."""
     if not container.volatile:
         return
-    digest = llb.vertex(copy_of(op), mounts.inputs).digest
+    digest = llb.vertex(_copy_of(op), mounts.inputs).digest
     for name, value in container.volatile:
         identity = f"buildonce:volatile:{digest}:{name}"
         engine.secrets.keep(identity, value.encode())
         op.exec.secretenv.add(ID=identity, name=name)
 
 
-def copy_of(op: pb.Op) -> pb.Op:
+def _copy_of(op: pb.Op) -> pb.Op:
     other = pb.Op()
     other.CopyFrom(op)
     return other
