@@ -13,7 +13,7 @@ pipeline: setup ## Set up what is missing and ship the dashboard, commit to prod
 	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(RUN) run $(BIN)/python ci/main.py
 
 test: $(VENV)/.test setup ## Set up what is missing and run all tests
-	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python -m pytest $(ARGS)
+	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-unit: $(VENV)/.test ## Run the tests that need nothing of the machine
 	@$(BIN)/python -m pytest -m "not e2e" $(ARGS)
