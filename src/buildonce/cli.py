@@ -32,6 +32,7 @@ class Entry:
 COMMANDS: tuple[Entry, ...] = (
     Entry("run", "engine", "Run a Dagger program on the embedded engine."),
     Entry("session", "engine", "Serve one engine session, as `dagger session` does."),
+    Entry("prune", "engine", "Delete what the engine keeps of earlier runs."),
     Entry("deploy", "delivery", "Deploy a release to an environment."),
     Entry("rollback", "delivery", "Put an environment back to its previous release."),
     Entry("resume", "delivery", "End what a killed deployment left; revive after a reboot."),

@@ -91,6 +91,33 @@ def session(
     raise typer.Exit(_until_done(lambda: standalone.session(_open_engine, _settings(shown))))
 
 
+@app.command(epilog="Example: buildonce prune --keep 10g")
+def prune(
+    keep: Annotated[str, typer.Option(metavar="SIZE", help="Keep this much, the newest.")] = "0",
+    older_than: Annotated[
+        str, typer.Option(metavar="AGE", help="Only what was not used for so long, such as 7d.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Delete what the engine keeps of earlier runs, cache volumes too. Running ones keep theirs."""
+    import json
+    from dataclasses import asdict
+
+    from buildonce.engine import pruning
+
+    kept, age = pruning.size(keep), pruning.age(older_than) if older_than else None
+
+    async def work() -> pruning.Pruned:
+        return await pruning.prune(await engine_options(os.environ), keep=kept, older_than=age)
+
+    done = asyncio.run(work())
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+    else:
+        freed, left = done.freed >> 20, done.left >> 20
+        typer.echo(f"deleted {done.records} results, {freed} MiB; {left} MiB are left")
+
+
 def _until_done(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
     try:
         return asyncio.run(work())

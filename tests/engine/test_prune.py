@@ -1,0 +1,54 @@
+"""`buildonce prune`: what earlier runs have left is deleted, and said how much."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from buildonce.engine import pruning
+from tests.engine.private import BUILDONCE, PRELUDE, Private
+
+pytestmark = pytest.mark.embedded_only
+LARGE = (
+    PRELUDE
+    + """
+async def main():
+    await ask(sh("head -c 9000000 /dev/urandom > /large; echo done").stdout())
+run(main)
+"""
+)
+
+
+def test_sizes_and_ages_are_read() -> None:
+    assert pruning.size("10g") == 10 << 30
+    assert pruning.size("500MB") == 500 << 20
+    assert pruning.size("0") == 0
+    assert pruning.age("7d") == timedelta(days=7)
+    for read, text in ((pruning.size, "lots"), (pruning.size, "-1"), (pruning.age, "7")):
+        with pytest.raises(pruning.BadAmount, match=text):
+            read(text)
+
+
+@pytest.mark.e2e
+def test_what_earlier_runs_left_is_deleted(tmp_path: Path, rootfs: Path) -> None:
+    private = Private(tmp_path / "cache", rootfs)
+
+    def prune(*options: str) -> dict[str, int]:
+        command = [str(BUILDONCE), "prune", "--json", *options]
+        told = subprocess.run(
+            command, env=private.environment, capture_output=True, check=True, timeout=60
+        )
+        answer: dict[str, int] = json.loads(told.stdout)
+        return answer
+
+    assert private.ask(LARGE) == [{"answer": "done\n"}]
+    assert prune("--older-than", "1h")["freed"] == 0
+    pruned = prune()
+    assert pruned["freed"] > 9_000_000
+    assert pruned["left"] == 0
+    assert private.ask(LARGE) == [{"answer": "done\n"}]
+    assert private.leftovers() == []
