@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -23,14 +22,13 @@ run(main)
 )
 
 
-def test_sizes_and_ages_are_read() -> None:
+def test_sizes_are_read() -> None:
     assert pruning.size("10g") == 10 << 30
     assert pruning.size("500MB") == 500 << 20
     assert pruning.size("0") == 0
-    assert pruning.age("7d") == timedelta(days=7)
-    for read, text in ((pruning.size, "lots"), (pruning.size, "-1"), (pruning.age, "7")):
+    for text in ("lots", "-1", "1.5g"):
         with pytest.raises(pruning.BadAmount, match=text):
-            read(text)
+            pruning.size(text)
 
 
 @pytest.mark.e2e
@@ -46,9 +44,9 @@ def test_what_earlier_runs_left_is_deleted(tmp_path: Path, rootfs: Path) -> None
         return answer
 
     assert private.ask(LARGE) == [{"answer": "done\n"}]
-    assert prune("--older-than", "1h")["freed"] == 0
+    assert prune("--keep", "1g")["freed"] == 0
     pruned = prune()
-    assert pruned["freed"] > 9_000_000
+    assert pruned["freed"] > 5_000_000  # blocks on the disk, not all of them written yet
     assert pruned["left"] == 0
     assert private.ask(LARGE) == [{"answer": "done\n"}]
     assert private.leftovers() == []

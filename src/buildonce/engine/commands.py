@@ -94,9 +94,6 @@ def session(
 @app.command(epilog="Example: buildonce prune --keep 10g")
 def prune(
     keep: Annotated[str, typer.Option(metavar="SIZE", help="Keep this much, the newest.")] = "0",
-    older_than: Annotated[
-        str, typer.Option(metavar="AGE", help="Only what was not used for so long, such as 7d.")
-    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Delete what the engine keeps of earlier runs, cache volumes too. Running ones keep theirs."""
@@ -105,10 +102,10 @@ def prune(
 
     from buildonce.engine import pruning
 
-    kept, age = pruning.size(keep), pruning.age(older_than) if older_than else None
+    kept = pruning.size(keep)
 
     async def work() -> pruning.Pruned:
-        return await pruning.prune(await engine_options(os.environ), keep=kept, older_than=age)
+        return await pruning.prune(await engine_options(os.environ), keep=kept)
 
     done = asyncio.run(work())
     if as_json:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta
 
 from buildonce.engine import daemons
 from buildonce.engine.buildkit import Client
@@ -12,11 +11,10 @@ from buildonce.engine.options import EngineOptions
 from buildonce.errors import BuildonceError, ExitCode
 
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_AGES = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 class BadAmount(BuildonceError):
-    """A size or an age that cannot be read."""
+    """A size that cannot be read."""
 
     exit_code = ExitCode.USAGE
 
@@ -30,14 +28,11 @@ class Pruned:
     left: int
 
 
-async def prune(
-    options: EngineOptions, *, keep: int = 0, older_than: timedelta | None = None
-) -> Pruned:
+async def prune(options: EngineOptions, *, keep: int = 0) -> Pruned:
     """Delete the results that no run uses now; cache volumes too.
 
     Args:
         keep: stop when no more than this is left, the oldest first; in bytes.
-        older_than: delete only what was not used for so long.
 
     Raises:
         BuildonceError: there is no daemon and none could be started.
@@ -46,7 +41,7 @@ async def prune(
         daemons.find_or_start(options) as daemon,
         Client.connect(daemon.address, tls=daemon.tls) as client,
     ):
-        deleted = await client.prune(all=True, keep_bytes=keep, older_than=older_than)
+        deleted = await client.prune(all=True, keep_bytes=keep)
         left = await client.disk_usage()
     return Pruned(len(deleted), sum(d.size for d in deleted), sum(record.size for record in left))
 
@@ -61,15 +56,3 @@ def size(text: str) -> int:
     if found is None:
         raise BadAmount(f"{text!r} is not a size", remedy="write it as 500m or 10g")
     return int(found[1]) * _SIZES[found[2]]
-
-
-def age(text: str) -> timedelta:
-    """`48h` as a time.
-
-    Raises:
-        BadAmount: it is no time.
-    """
-    found = re.fullmatch(r"(\d+)([mhd])", text.strip().lower())
-    if found is None:
-        raise BadAmount(f"{text!r} is not an age", remedy="write it as 90m, 48h or 7d")
-    return timedelta(**{_AGES[found[2]]: int(found[1])})
