@@ -45,7 +45,12 @@ async def explain(engine: Engine, error: BuildonceError, output: Output) -> Quer
     if specification is None or error.exit_status is None:
         return QueryFailed(with_image(clean(error.message), output))
     args = [str(item) for item in specification["args"]]
-    files = await engine.build.read_failed(error, dest=OUT_MOUNT, names=_FILES)
+    try:
+        files = await engine.build.read_failed(error, dest=OUT_MOUNT, names=_FILES)
+    except SolveError as unread:  # where no command can be started, none can read either
+        if not (error.vertex and engine.steps.last_words(error.vertex)):
+            raise unread from error
+        files = {}
     stdout, stderr, exit_code, cause = (text(files.get(name, b"")) for name in _FILES)
     if cause:
         return ExecFailed(args, -1, "", "", message=cause)

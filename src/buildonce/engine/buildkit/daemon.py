@@ -488,6 +488,8 @@ def _toml(
         f"rootless = {str(rootless).lower()}",
         f"networkMode = {_quote('host' if bridge is None else 'cni')}",
     ]
+    if rootless and not _can_mount_proc():
+        lines.append("noProcessSandbox = true")
     if not rootless:
         lines.append(f"defaultCgroupParent = {_quote(cgroup)}")
     if config.keep_bytes:
@@ -524,6 +526,16 @@ def _runc() -> str:
         "buildkitd runs containers with runc, which is not installed",
         remedy="install it: apt-get install runc (or your system's package of that name)",
     )
+
+
+def _can_mount_proc() -> bool:
+    """Whether a new PID namespace can get a /proc: not inside a container that hides parts of its
+    own. Commands then share the daemon's PID namespace."""
+    command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "true"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return True  # the daemon will say
 
 
 def _expect_subordinate_ids() -> None:
