@@ -3,6 +3,7 @@ not do."""
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ from typing import Any
 import grpc
 import pytest
 
+from buildonce.engine.buildkit import network
 from buildonce.engine.buildkit.proto import control_pb2
-from tests.engine.private import HELLO, Private, program, until
+from buildonce.engine.buildkit.watcher import delete_bridge
+from tests.engine.private import HELLO, PRELUDE, Private, program, until
 
 pytestmark = [pytest.mark.embedded_only, pytest.mark.e2e]
 HELLO_SAID = [{"answer": "hello\n"}]
@@ -73,7 +76,7 @@ def daemon(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
     unix = f"unix://{folder}/buildkitd.sock"
     (folder / "buildkitd.toml").write_text(
         f'root = "{folder}/state"\n[worker.containerd]\nenabled = false\n'
-        f'[worker.oci]\nbinary = "{program("runc")}"\n'
+        f'[worker.oci]\nbinary = "{program("runc")}"\n' + _own_networks(folder)
     )
     command = [
         program("buildkitd"), "--config", f"{folder}/buildkitd.toml", "--addr", unix,
@@ -88,6 +91,21 @@ def daemon(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
     finally:
         process.terminate()
         process.wait()
+        if os.geteuid() == 0:
+            delete_bridge(network.choose(str(folder)).name)
+
+
+def _own_networks(folder: Path) -> str:
+    """Settings that give commands networks of their own, where the machine can."""
+    try:
+        bridge = network.choose(str(folder))
+    except network.NoNetwork:
+        return ""
+    (folder / "network.conflist").write_text(bridge.configuration(folder / "addresses"))
+    return (
+        f'networkMode = "cni"\ncniConfigPath = "{folder}/network.conflist"\n'
+        f'cniBinaryPath = "{bridge.plugins}"\n'
+    )
 
 
 def _free_port() -> int:
@@ -97,14 +115,14 @@ def _free_port() -> int:
 
 @pytest.fixture
 def hello(tmp_path: Path, rootfs: Path) -> Any:
-    """What a program's one question is answered with the daemon at an address."""
+    """What a program's questions are answered with the daemon at an address."""
 
-    def ask(address: str, keys: Path | None = None) -> list[dict[str, Any]]:
+    def ask(address: str, keys: Path | None = None, program: str = HELLO) -> list[dict[str, Any]]:
         variables = {"BUILDKIT_HOST": address}
         if keys:
             variables["BUILDONCE_BUILDKIT_TLS"] = str(keys)
         private = Private(tmp_path / "cache", rootfs, variables)
-        answer = private.ask(HELLO)
+        answer = private.ask(program)
         assert not (private.cache / "buildkit").exists()  # no daemon of our own was started
         return answer
 
@@ -127,6 +145,27 @@ def test_a_daemon_on_a_socket(daemon: tuple[str, str], hello: Any) -> None:
 
 def test_a_daemon_on_tcp_with_tls(daemon: tuple[str, str], keys: Path, hello: Any) -> None:
     assert hello(daemon[1], keys / "good") == HELLO_SAID
+
+
+SERVICE = (
+    PRELUDE
+    + """
+async def main():
+    web = (base().with_new_file("/www/index.html", "served").with_exposed_port(18231)
+           .with_default_args(["httpd", "-f", "-p", "18231", "-h", "/www"]).as_service())
+    asks = base().with_service_binding("web", web).with_env_variable("RUN", str(id(web)))
+    await ask(asks.with_exec(["wget", "-qO-", "http://web:18231/"]).stdout())
+    await ask(dag.host().tunnel(web).start())
+run(main)
+"""
+)
+
+
+def test_services_at_a_daemon_elsewhere(daemon: tuple[str, str], keys: Path, hello: Any) -> None:
+    reached, tunnel = hello(daemon[1], keys / "good", SERVICE)
+    assert reached == {"answer": "served"}
+    assert daemon[1] in tunnel["message"]
+    assert "with_service_binding" in tunnel["message"]
 
 
 @pytest.mark.parametrize(

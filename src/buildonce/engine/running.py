@@ -256,6 +256,12 @@ async def run_tunnel(
 ) -> Running:
     """Listen on loopback ports of the client's machine and lead them to a service."""
     assert service.upstream is not None
+    address = engine.options.address or ""
+    if address.startswith("tcp://"):
+        raise QueryFailed(
+            f"the service runs where the daemon does, at {address}, and no tunnel leads there; "
+            "bind it to a command with with_service_binding, or run where the daemon is"
+        )
     upstream = await engine.services.start(service.upstream)
     listeners: list[tuple[Listener[SocketStream], int]] = []
     for front, back, _ in service.forwards:

@@ -56,7 +56,9 @@ CA_VARIABLES = (
     "CARGO_HTTP_CAINFO",
 )
 
+# Labels of the daemon that say how it works.
 SNAPSHOTTER = "org.mobyproject.buildkit.worker.snapshotter"
+NETWORK = "org.mobyproject.buildkit.worker.network"
 
 
 class EngineSession:
@@ -131,7 +133,7 @@ async def open_session(
             secrets=SecretStore(options.cache, options.workdir),
             uploads=uploads,
             shim=shim,
-            own_networks=daemon.own_networks,
+            own_networks=daemon.own_networks or info.labels.get(NETWORK) == "cni",
             network_reason=daemon.network_reason,
             steps=steps,
         )
