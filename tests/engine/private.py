@@ -43,7 +43,8 @@ async def ask(question):
     try:
         say(answer=await question)
     except dagger.DaggerError as error:
-        say(error=type(error).__name__, message=str(error))
+        told = [str(error), getattr(error, "stderr", "")]
+        say(error=type(error).__name__, message=" ".join(filter(None, told)))
 
 def run(main):
     async def connected():

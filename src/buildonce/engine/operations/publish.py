@@ -175,11 +175,9 @@ def _variants(
     containers = [c for c in (container, *variants) if c.rootfs is not None]
     if not containers:
         raise QueryFailed("no containers to export: they are all empty")
-    platforms = [c.platform for c in containers]
-    for platform in platforms:
-        if platforms.count(platform) > 1:
-            raise QueryFailed(f"two variants of the image are for the platform {platform}")
-    return containers
+    # Of two for one platform the later one counts. Dagger takes them too: an image of one platform
+    # is that, whatever platform it was asked for.
+    return list({one.platform: one for one in containers}.values())
 
 
 async def _archive(
