@@ -9,7 +9,6 @@ with it.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -36,6 +35,7 @@ from buildonce.engine.llb import Expected, Output, Owner
 from buildonce.engine.options import EngineOptions
 from buildonce.engine.paths import owner_of
 from buildonce.engine.recipe import Recipe, Recipes
+from buildonce.engine.scratch import Scratch
 from buildonce.engine.secrets import SecretStore
 from buildonce.engine.services import Services
 from buildonce.engine.states import SecretState
@@ -78,7 +78,7 @@ class Engine:
         self.steps = steps
         self._imports = options.remote_cache.imports() if options.remote_cache else []
         self._exports_cache = options.remote_cache is not None and options.remote_cache.export
-        self._scratch = tempfile.TemporaryDirectory(prefix="buildonce-session-")
+        self._scratch = Scratch()
         self.services = Services(self)
         self.exports = Exports(self)
         self.credentials: dict[str, tuple[str, SecretState]] = {}
@@ -168,7 +168,7 @@ class Engine:
         await self.services.close()
         if self.options.remote_cache is not None:
             await self.options.remote_cache.write(self.build, self._references)
-        self._scratch.cleanup()
+        self._scratch.close()
 
     # -- states to results ------------------------------------------------------------------
 
@@ -346,7 +346,7 @@ class Engine:
 
     def scratch_folder(self) -> Path:
         """A private folder that lives as long as the session."""
-        return Path(tempfile.mkdtemp(dir=self._scratch.name))
+        return self._scratch.folder()
 
     async def _ask(self, path: str, output: Output | None, question: Awaitable[T]) -> T:
         try:
