@@ -143,6 +143,12 @@ class Private:
 
     @staticmethod
     def _left_by_daemon(specification: dict[str, Any]) -> Iterator[str]:
+        temporary = specification["temporary"]
+        if Path(temporary).exists():
+            yield f"folder {temporary}"
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            if f" {temporary}/" in line:
+                yield f"mount {line.split()[4]}"
         for group in Path("/sys/fs/cgroup").glob(f"**/{specification['cgroup']}"):
             yield f"control group {group}"
         network = specification["network"]
