@@ -82,7 +82,7 @@ def test_a_profile_is_laid_over_the_tables(monkeypatch: pytest.MonkeyPatch, tmp_
         ("port = 8102", "port = 8103",
          "ci/pipeline.toml:23: environments.production.port: 8103 is already the port of staging"),
         ('budget = "5m"', 'budget = "5 minutes"',
-         'ci/pipeline.toml:12: stages.commit.budget: a duration such as "90s", "5m" or "1h30m" is'),
+         'ci/pipeline.toml:12: stages.commit.budget: a duration such as "90s", "5m", "1h30m"'),
         ('warn = "4m"', 'warn = "6m"',
          "ci/pipeline.toml:11: stages.commit: `warn` must be shorter than `budget`"),
         ("[images]", "[imagse]",

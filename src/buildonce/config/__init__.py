@@ -9,6 +9,7 @@ A profile is a set of values laid over the tables, for a machine that differs:
 `[profiles.offline.images]` replaces keys of `[images]` when `BUILDONCE_PROFILE=offline`.
 """
 
+from buildonce.config.base import parse_duration
 from buildonce.config.mistakes import ConfigError
 from buildonce.config.models import (
     PROFILE_VARIABLE,
@@ -16,7 +17,6 @@ from buildonce.config.models import (
     EnvironmentConfig,
     ProjectConfig,
     StageConfig,
-    parse_duration,
 )
 
 __all__ = [

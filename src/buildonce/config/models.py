@@ -13,63 +13,31 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    PlainSerializer,
     PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
 )
 
+from buildonce.config.base import NAME, Duration, Table, known_keys
 from buildonce.config.lines import KeyPath, Lines
 from buildonce.config.mistakes import ConfigError, did_you_mean, explain
 
 PROFILE_VARIABLE = "BUILDONCE_PROFILE"
 
-_DURATION = re.compile(r"(?:(?P<hours>\d+)h)?(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+)s)?")
-_NAME = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 # Registry host with an optional port, then at least one path component (OCI distribution grammar).
 _REPOSITORY = r"^[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$"
 
 
-def parse_duration(text: object) -> timedelta:
-    """Read "90s", "5m" or "1h30m".
-
-    Raises:
-        ValueError: it is none of these, or no time at all.
-    """
-    if isinstance(text, timedelta):
-        return text
-    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
-    parts = {unit: int(n) for unit, n in match.groupdict().items() if n} if match else {}
-    duration = timedelta(**parts)
-    if not duration:
-        raise ValueError('a duration such as "90s", "5m" or "1h30m" is wanted')
-    return duration
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    PlainSerializer(lambda value: value.total_seconds(), return_type=float),
-]
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class ProjectConfig(_Table):
+class ProjectConfig(Table):
     """What is shipped, and where its image is pushed."""
 
-    name: Annotated[str, Field(pattern=_NAME)]
+    name: Annotated[str, Field(pattern=NAME)]
     repository: Annotated[str, Field(pattern=_REPOSITORY)]
 
 
-class StageConfig(_Table):
+class StageConfig(Table):
     """How long a stage may take. It is ended at `budget`; past `warn` it is only said."""
 
     budget: Duration | None = None
@@ -82,13 +50,13 @@ class StageConfig(_Table):
         return self
 
 
-class EnvironmentConfig(_Table):
+class EnvironmentConfig(Table):
     """Where a release runs. Configuration differs between environments; the image never does."""
 
-    name: Annotated[str, Field(pattern=_NAME)]
+    name: Annotated[str, Field(pattern=NAME)]
     target: Literal["local"] = "local"
     port: Annotated[int, Field(ge=1, le=65535, strict=True)]
-    configuration: dict[str, str] = {}
+    configuration: dict[str, str] = Field(default_factory=dict)
     approval: bool = False
     deploy: Literal["automatic", "on-demand"] = "automatic"
     after: str | None = None
@@ -103,13 +71,13 @@ class EnvironmentConfig(_Table):
         return f"http://127.0.0.1:{self.port}"
 
 
-class LedgerConfig(_Table):
+class LedgerConfig(Table):
     """Where the record of runs and rollouts is kept; without a path, in the user's data."""
 
     path: Path | None = None
 
 
-class EngineCacheConfig(_Table):
+class EngineCacheConfig(Table):
     """`[engine.cache]`: a cache that outlives the machine; read by `buildonce run` itself.
 
     Attributes:
@@ -123,22 +91,22 @@ class EngineCacheConfig(_Table):
     export: bool = True
 
 
-class EngineConfig(_Table):
+class EngineConfig(Table):
     """`[engine]`: the embedded engine, where it is used."""
 
     cache: EngineCacheConfig | None = None
 
 
-class Config(_Table):
+class Config(Table):
     """The whole of `pipeline.toml`, with the chosen profile laid over it."""
 
     project: ProjectConfig
-    images: dict[str, str] = {}
-    stages: dict[str, StageConfig] = {}
-    checks: dict[str, dict[str, Any]] = {}
+    images: dict[str, str] = Field(default_factory=dict)
+    stages: dict[str, StageConfig] = Field(default_factory=dict)
+    checks: dict[str, dict[str, Any]] = Field(default_factory=dict)
     ledger: LedgerConfig = LedgerConfig()
     engine: EngineConfig = EngineConfig()
-    environments: dict[str, EnvironmentConfig] = {}
+    environments: dict[str, EnvironmentConfig] = Field(default_factory=dict)
     # Not of the file: their aliases cannot be keys that somebody means to write.
     path: Annotated[Path, Field(alias="<path>", exclude=True)]
     profile: Annotated[str | None, Field(alias="<profile>", exclude=True)] = None
@@ -237,15 +205,7 @@ class Config(_Table):
     @classmethod
     def known_keys(cls, keys: KeyPath) -> list[str]:
         """The keys that the table at `keys` may hold."""
-        if not keys:
-            return [name for name, field in cls.model_fields.items() if not field.alias]
-        tables: dict[str, type[_Table]] = {
-            "project": ProjectConfig,
-            "stages": StageConfig,
-            "ledger": LedgerConfig,
-            "environments": EnvironmentConfig,
-        }
-        return list(tables[keys[0]].model_fields) if keys[0] in tables else []
+        return known_keys(cls, keys)
 
     @property
     def ledger_path(self) -> Path:
