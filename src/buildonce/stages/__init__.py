@@ -16,22 +16,32 @@
 A check returns a `Check`, also when it failed; it raises when it could not be made at all.
 """
 
-from buildonce.stages.check import Check, Failure
+from buildonce.stages.check import Check
 from buildonce.stages.deployment import Deployment, acceptance_tests, smoke_test
 from buildonce.stages.environment import python_environment
+from buildonce.stages.evidence import Evidence
+from buildonce.stages.finding import Failure, Finding
 from buildonce.stages.image import build_image, publish
 from buildonce.stages.lint import format_and_lint
+from buildonce.stages.severity import Severity
 from buildonce.stages.tool import ToolBroken, ToolRun, run_tool
 from buildonce.stages.type_check import type_check
 from buildonce.stages.unit_tests import unit_tests
+from buildonce.stages.waivers import Waived, Waiver, apply_waivers
 
 __all__ = [
     "Check",
     "Deployment",
+    "Evidence",
     "Failure",
+    "Finding",
+    "Severity",
     "ToolBroken",
     "ToolRun",
+    "Waived",
+    "Waiver",
     "acceptance_tests",
+    "apply_waivers",
     "build_image",
     "format_and_lint",
     "publish",

@@ -8,28 +8,11 @@ from datetime import datetime
 
 import dagger
 
+from buildonce.stages.evidence import Evidence
+from buildonce.stages.finding import Failure, Finding
+from buildonce.stages.waivers import Waived
 
-@dataclass(frozen=True)
-class Failure:
-    """One thing that a check found wrong.
-
-    Args:
-        id: what it is called: a test ("tests/test_a.py::test_b"), a rule ("F401").
-        message: what is wrong, one line.
-        path: the file it is in, relative to the source.
-        line: the line in it, from 1.
-    """
-
-    id: str
-    message: str
-    path: str | None = None
-    line: int | None = None
-
-    def __str__(self) -> str:
-        where = f"{self.path}:{self.line}" if self.path and self.line else self.path
-        # A test's id begins with its file: saying it twice helps nobody.
-        named = where is None or self.id.startswith(str(self.path))
-        return f"{self.id}: {self.message}" if named else f"{where}: {self.id}: {self.message}"
+__all__ = ["Check", "Failure", "Finding", "count", "latest"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +26,10 @@ class Check:
         failures: what is wrong; not empty when it did not pass.
         reports: files to keep, by file name.
         ran_at: when its container ran (UTC). Before this run's beginning: the result was cached.
+        evidence: what is to be signed onto the image.
+        waived: findings that a waiver silenced: shown and counted, never hidden.
+        notes: what people should know though nothing fails by it: findings below the threshold,
+            waivers that silence nothing.
     """
 
     name: str
@@ -51,6 +38,9 @@ class Check:
     failures: tuple[Failure, ...] = ()
     reports: Mapping[str, dagger.File] = field(default_factory=dict)
     ran_at: datetime | None = None
+    evidence: tuple[Evidence, ...] = ()
+    waived: tuple[Waived, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def latest(*times: datetime | None) -> datetime | None:
