@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,8 @@ import anyio
 import anyio.lowlevel
 
 from buildonce.delivery.errors import TargetFailed
-from buildonce.delivery.target import Candidate, Deployed, Step
+from buildonce.delivery.target import Candidate, Deployed, Manifest, Step
+from buildonce.delivery.watch import Watch
 from buildonce.ledger import Event, LedgerError
 from buildonce.ledger.store import Query
 from buildonce.release import Release
@@ -65,7 +66,16 @@ class MemoryTarget:
     percent: int = 0
     fetched: set[str] = field(default_factory=set)
 
-    def fingerprint(self, release: Release) -> str:
+    fence: int = 0
+    native: bool = False
+
+    async def url(self) -> str:
+        return "memory:"
+
+    def watches(self, candidate: Candidate) -> Sequence[Watch]:
+        return ()
+
+    def fingerprint(self, release: Release, manifest: Manifest | None = None) -> str:
         return f"fingerprint of {release.version}"
 
     @property
@@ -109,7 +119,9 @@ class MemoryTarget:
         if strays:
             await self._effect("sweep", lambda: [self.containers.pop(one) for one in strays])
 
-    async def prepare(self, release: Release, *, rollout: str, step: Step) -> Candidate:
+    async def prepare(
+        self, release: Release, *, rollout: str, step: Step, manifest: Manifest | None = None
+    ) -> Candidate:
         async with step("pull", reference=release.image.reference):
             await self._effect("pull", lambda: self.fetched.add(release.image.digest))
         name = f"container of {rollout}"

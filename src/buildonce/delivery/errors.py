@@ -27,6 +27,10 @@ class WrongDigest(DeliveryError):
     """What the runtime holds, or what answers, is not the artifact that was asked for."""
 
 
+class ManifestLost(DeliveryError):
+    """The configuration of an earlier deployment cannot be brought back: its record is gone."""
+
+
 class SmokeFailed(DeliveryError):
     """A smoke test of the environment failed; raise it from a smoke callback to roll back."""
 

@@ -15,7 +15,7 @@ import json
 import random
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -33,7 +33,8 @@ from buildonce.delivery.errors import NotHealthy, TargetFailed, WrongDigest
 from buildonce.delivery.haproxy import Proxy
 from buildonce.delivery.smoke import answered_digest
 from buildonce.delivery.state import Instance, State
-from buildonce.delivery.target import Candidate, Deployed, Step
+from buildonce.delivery.target import Candidate, Deployed, Manifest, Step
+from buildonce.delivery.watch import Watch
 from buildonce.release import Release
 
 LEDGER_FOLDER = "/ledger"
@@ -85,6 +86,8 @@ class LocalTarget:
             health_path=environment.health_path,
             binary=haproxy,
         )
+        self.fence = 0
+        self.native = False
         self._ledger = ledger
         self._drain = drain
         self._labels = {
@@ -93,7 +96,10 @@ class LocalTarget:
             f"{_PREFIX}.folder": str(self.folder.absolute()),
         }
 
-    def fingerprint(self, release: Release) -> str:
+    async def url(self) -> str:
+        return self.environment.url
+
+    def fingerprint(self, release: Release, manifest: Manifest | None = None) -> str:
         content = json.dumps(
             [release.image.reference, self._env(release), self._mounts()], sort_keys=True
         )
@@ -136,7 +142,12 @@ class LocalTarget:
             say(f"{self.environment.name}: its proxy was not running; started it")
             await self.proxy.up(state.active or "", within=2)
 
-    async def prepare(self, release: Release, *, rollout: str, step: Step) -> Candidate:
+    def watches(self, candidate: Candidate) -> Sequence[Watch]:
+        return ()
+
+    async def prepare(
+        self, release: Release, *, rollout: str, step: Step, manifest: Manifest | None = None
+    ) -> Candidate:
         async with step("pull", reference=release.image.reference):
             await self.containers.pull(release.image)
         state = await self._read()

@@ -11,13 +11,19 @@ Every method may be called again after it was interrupted: doing it twice is as 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from buildonce.delivery.watch import Watch
 from buildonce.release import Release
+
+Manifest = Mapping[str, Any]
+"""JSON by which a target can bring back just what it ran: the configuration as it was then, a task
+definition, a function's version. It is kept in the ledger, so secrets are in it by reference only.
+The target alone reads it; two are of the same configuration when they are equal."""
 
 Step = Callable[..., AbstractAsyncContextManager[dict[str, Any]]]
 """`async with step("pull", reference=...) as data:` records a step before and after; what is put
@@ -42,6 +48,7 @@ class Deployed:
         rollout: id of the rollout that brought it.
         healthy: whether it answers its health check through the environment's URL now.
         detail: why it is not healthy; empty when it is.
+        manifest: by which it can be brought back; empty where the target has none.
     """
 
     version: str
@@ -53,6 +60,7 @@ class Deployed:
     rollout: str
     healthy: bool
     detail: str = ""
+    manifest: Manifest = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The attributes as JSON values; `started` in ISO 8601."""
@@ -68,19 +76,36 @@ class Candidate:
         rollout: id of the rollout that it belongs to.
         release: what it runs.
         percent: share of the traffic that it was last given, 0 to 100.
+        url: where this candidate alone answers, with traffic or without; None where nowhere.
+        manifest: as in `Deployed`.
     """
 
     id: str
     rollout: str
     release: Release
     percent: int = 0
+    url: str | None = None
+    manifest: Manifest = field(default_factory=dict)
 
 
 class Target(Protocol):
-    """One environment's place. Failures are raised as `DeliveryError`."""
+    """One environment's place. Failures are raised as `DeliveryError`.
 
-    def fingerprint(self, release: Release) -> str:
-        """What `Deployed.fingerprint` is once this release runs here as configured now."""
+    Attributes:
+        fence: token of the lease under which it is written to, set by the rollout; 0 for none. A
+            target that can, refuses to write with a smaller one than the last it saw (`LeaseLost`).
+        native: the platform moves the traffic in steps by itself (ECS): the one `shift(…, 100)`
+            begins that, returns when it is done, and may be cancelled.
+    """
+
+    fence: int
+    native: bool
+
+    async def url(self) -> str:
+        """Where the environment answers its users."""
+
+    def fingerprint(self, release: Release, manifest: Manifest | None = None) -> str:
+        """What `Deployed.fingerprint` is once this release runs here, configured as `prepare`."""
 
     async def current(self) -> Deployed | None:
         """What serves now; None when nothing was ever deployed. Changes nothing."""
@@ -91,8 +116,24 @@ class Target(Protocol):
     async def repair(self, say: Callable[[str], None]) -> None:
         """Make `current` answer again where it is dead (a reboot), and remove what is nobody's."""
 
-    async def prepare(self, release: Release, *, rollout: str, step: Step) -> Candidate:
-        """Fetch it by digest, start it, wait until it is healthy; it gets no traffic yet."""
+    async def prepare(
+        self, release: Release, *, rollout: str, step: Step, manifest: Manifest | None = None
+    ) -> Candidate:
+        """Fetch it by digest, start it, wait until it is healthy; it gets no traffic yet.
+
+        Args:
+            manifest: of an earlier deployment, to be configured as that was (a rollback goes back
+                with the whole release); None means as the environment is configured now.
+
+        Raises:
+            ManifestLost: what the manifest refers to is gone.
+        """
+
+    def watches(self, candidate: Candidate) -> Sequence[Watch]:
+        """What to watch while the candidate is being proven, as the environment is configured.
+
+        Asked for before the first shift, and again by whoever continues the rollout after a crash.
+        """
 
     async def shift(self, candidate: Candidate, percent: int) -> None:
         """Give the candidate this share of the traffic and the previous one the rest."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from buildonce import places
 from buildonce.config import EnvironmentConfig
+from buildonce.delivery.clock import SYSTEM_CLOCK, Clock
 from buildonce.delivery.containers import ContainerRuntime, RuntimeContainers, detect_runtime
 from buildonce.delivery.local import LocalTarget
 from buildonce.delivery.target import Target
@@ -17,6 +18,8 @@ async def open_target(
     project: str,
     ledger: Path | None = None,
     runtime: ContainerRuntime | None = None,
+    run: str = "",
+    clock: Clock = SYSTEM_CLOCK,
 ) -> Target:
     """The target that the environment names.
 
@@ -25,6 +28,8 @@ async def open_target(
         project: whose environment it is.
         ledger: path of the ledger, for services that may read it; None means the usual one.
         runtime: how to call podman or docker; found when None.
+        run: id of the run that deploys, which an account's records then name.
+        clock: by which it waits.
 
     Raises:
         TargetFailed: no container runtime works here.
