@@ -65,7 +65,7 @@ lock: $(VENV)/.dev ## Write the hash-pinned lists anew (UPGRADE=--upgrade for ne
 	$(LOCK) --extra build --extra dev pyproject.toml -o requirements/dev.txt
 	$(LOCK) --extra build --extra test -c requirements/dev.txt pyproject.toml -o requirements/test.txt
 	$(LOCK) --extra build -c requirements/dev.txt pyproject.toml -o requirements/base.txt
-	@find src -name requirements.in | while read -r list; do \
+	@find src -name requirements.in -o -path '*/stages/scanners/*.in' | while read -r list; do \
 	    echo "$$list"; $(LOCK) "$$list" -o "$${list%.in}.txt" || exit 1; done
 
 protos: $(VENV)/.dev ## Write the Python of engine/buildkit/proto/*.proto anew

@@ -28,6 +28,9 @@ class GoModule:
         below: the first version on the PATH that is no longer taken.
         version_command: the arguments that make the program print its version.
         ldflags: linker flags in addition to `-s -w`; `{version}` is filled in.
+        go: the oldest Go that builds it.
+        in_containers: checks run it in a container; where no image of it can be pulled, the set-up
+            makes one.
     """
 
     name: str
@@ -38,6 +41,7 @@ class GoModule:
     version_command: tuple[str, ...] = ("--version",)
     ldflags: tuple[str, ...] = ()
     go: Version = (1, 25)
+    in_containers: bool = False
 
     @property
     def folder(self) -> Path:
@@ -92,6 +96,43 @@ GO_MODULES: tuple[GoModule, ...] = (
         below=(1,),
         version_command=("version",),
         ldflags=("-X", "github.com/google/go-containerregistry/cmd/crane/cmd.Version={version}"),
+    ),
+    GoModule(
+        name="gitleaks",
+        version="v8.30.1",
+        packages={"gitleaks": "github.com/zricethezav/gitleaks/v8"},
+        minimum=(8, 30),
+        below=(9,),
+        version_command=("version",),
+        ldflags=("-X", "github.com/zricethezav/gitleaks/v8/version.Version={version}"),
+        in_containers=True,
+    ),
+    GoModule(
+        name="cosign",
+        version="v2.6.5",
+        packages={"cosign": "github.com/sigstore/cosign/v2/cmd/cosign"},
+        minimum=(2, 6),
+        below=(3,),
+        version_command=("version",),
+        ldflags=("-X", "sigs.k8s.io/release-utils/version.gitVersion={version}"),
+    ),
+    GoModule(
+        name="osv-scanner",
+        version="v2.2.4",
+        packages={"osv-scanner": "github.com/google/osv-scanner/v2/cmd/osv-scanner"},
+        minimum=(2, 2),
+        below=(3,),
+        in_containers=True,
+    ),
+    GoModule(
+        name="syft",
+        version="v1.52.0",
+        packages={"syft": "github.com/anchore/syft/cmd/syft"},
+        minimum=(1, 40),
+        below=(2,),
+        ldflags=("-X", "main.version={version}"),
+        go=(1, 26, 3),
+        in_containers=True,
     ),
 )
 
