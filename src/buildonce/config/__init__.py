@@ -18,6 +18,7 @@ from buildonce.config.models import (
     ProjectConfig,
     StageConfig,
 )
+from buildonce.config.waivers import WaiverConfig
 
 __all__ = [
     "PROFILE_VARIABLE",
@@ -26,5 +27,6 @@ __all__ = [
     "EnvironmentConfig",
     "ProjectConfig",
     "StageConfig",
+    "WaiverConfig",
     "parse_duration",
 ]

@@ -14,7 +14,7 @@ KeyPath = tuple[str, ...]
 
 _BARE_OR_QUOTED = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _DOTTED = rf"{_BARE_OR_QUOTED}(?:\s*\.\s*{_BARE_OR_QUOTED})*"
-_HEADER = re.compile(rf"\s*\[\[?\s*({_DOTTED})\s*\]\]?\s*(?:#.*)?$")
+_HEADER = re.compile(rf"\s*(\[\[?)\s*({_DOTTED})\s*\]\]?\s*(?:#.*)?$")
 _ASSIGNMENT = re.compile(rf"\s*({_DOTTED})\s*=(.*)$", re.DOTALL)
 _PART = re.compile(_BARE_OR_QUOTED)
 # Strings and comments, longest first: what is in them is not structure.
@@ -36,14 +36,19 @@ class Lines:
 
     @classmethod
     def scan(cls, text: str) -> Lines:
-        """Find every table header and every assignment."""
+        """Find every table header and every assignment; `[[x]]` gives ("x", "0"), ("x", "1"), …"""
         known: dict[KeyPath, int] = {}
+        elements: dict[KeyPath, int] = {}  # of each array of tables: how many came
         table: KeyPath = ()
         depth = 0  # of brackets left open by a value that runs over several lines
         for number, raw, structure in _logical_lines(text):
             if depth == 0:
                 if header := _HEADER.match(raw):
-                    table = _split(header.group(1))
+                    table = _split(header.group(2))
+                    if header.group(1) == "[[":
+                        known.setdefault(table, number)
+                        elements[table] = elements.get(table, 0) + 1
+                    table = _in_element(table, elements)
                     known.setdefault(table, number)
                     continue
                 if assignment := _ASSIGNMENT.match(raw):
@@ -64,6 +69,14 @@ class Lines:
             if (line := self.known.get(keys[:end])) is not None:
                 return line
         return None
+
+
+def _in_element(table: KeyPath, elements: dict[KeyPath, int]) -> KeyPath:
+    """The key path with the number of the array element that its tables belong to by now."""
+    for end in range(len(table), 0, -1):
+        if (came := elements.get(table[:end])) is not None:
+            return (*table[:end], str(came - 1), *table[end:])
+    return table
 
 
 def _logical_lines(text: str) -> list[tuple[int, str, str]]:

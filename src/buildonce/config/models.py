@@ -20,9 +20,22 @@ from pydantic import (
     model_validator,
 )
 
+from buildonce.config.approvals import Approval, PublicKey, check_approvers
+from buildonce.config.aws import AccountConfig, Placement, mistakes
 from buildonce.config.base import NAME, Duration, Table, known_keys
 from buildonce.config.lines import KeyPath, Lines
 from buildonce.config.mistakes import ConfigError, did_you_mean, explain
+from buildonce.config.policies import (
+    DEFAULT,
+    DEFAULT_POLICY,
+    WITHOUT_POLICY,
+    PolicyConfig,
+    check_policies,
+)
+from buildonce.config.rollout import RolloutConfig, WavesConfig, check_waves
+from buildonce.config.tools import ToolConfig
+from buildonce.config.waivers import WaiverConfig
+from buildonce.config.windows import WindowConfig
 
 PROFILE_VARIABLE = "BUILDONCE_PROFILE"
 
@@ -50,25 +63,51 @@ class StageConfig(Table):
         return self
 
 
-class EnvironmentConfig(Table):
+class EnvironmentConfig(Placement):
     """Where a release runs. Configuration differs between environments; the image never does."""
 
     name: Annotated[str, Field(pattern=NAME)]
-    target: Literal["local"] = "local"
-    port: Annotated[int, Field(ge=1, le=65535, strict=True)]
+    target: Literal["local", "ecs", "lambda"] = "local"
+    port: Annotated[int, Field(ge=1, le=65535, strict=True)] | None = None
     configuration: dict[str, str] = Field(default_factory=dict)
-    approval: bool = False
+    approval: Approval = None
+    rollout: RolloutConfig = RolloutConfig()
+    windows: tuple[WindowConfig, ...] = ()
     deploy: Literal["automatic", "on-demand"] = "automatic"
     after: str | None = None
     health_path: Annotated[str, Field(pattern="^/")] = "/healthz"
     health_timeout: Duration = timedelta(seconds=60)
     smoke_path: Annotated[str, Field(pattern="^/")] = "/healthz"
     mount_ledger: bool = False
+    policy: str | None = None
+
+    _account: AccountConfig | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> Self:
+        if problem := mistakes(self.name, self.target, self.port, self):
+            raise ValueError(problem)
+        return self
 
     @property
     def url(self) -> str:
-        """The address that users of this environment ask."""
-        return f"http://127.0.0.1:{self.port}"
+        """The address that users of this environment ask; empty where only its target knows it."""
+        return self.address or (f"http://127.0.0.1:{self.port}" if self.port else "")
+
+    @property
+    def places(self) -> tuple[EnvironmentConfig, ...]:
+        """One for each region, called "environment-region"; itself where there is only one."""
+        return tuple(self._in(region) for region in self.regions) or (self,)
+
+    @property
+    def account_config(self) -> AccountConfig:
+        """The account of an environment that is not local."""
+        assert self._account is not None, "set where the whole configuration was checked"
+        return self._account
+
+    def _in(self, region: str) -> EnvironmentConfig:
+        changes = {"name": f"{self.name}-{region}", "region": region, "regions": ()}
+        return self.model_copy(update=changes)
 
 
 class LedgerConfig(Table):
@@ -102,11 +141,15 @@ class Config(Table):
 
     project: ProjectConfig
     images: dict[str, str] = Field(default_factory=dict)
+    tools: dict[str, ToolConfig] = Field(default_factory=dict)
     stages: dict[str, StageConfig] = Field(default_factory=dict)
     checks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    waivers: tuple[WaiverConfig, ...] = ()
     ledger: LedgerConfig = LedgerConfig()
     engine: EngineConfig = EngineConfig()
+    accounts: dict[str, AccountConfig] = Field(default_factory=dict)
     environments: dict[str, EnvironmentConfig] = Field(default_factory=dict)
+    policies: dict[str, PolicyConfig] = Field(default_factory=dict)
     # Not of the file: their aliases cannot be keys that somebody means to write.
     path: Annotated[Path, Field(alias="<path>", exclude=True)]
     profile: Annotated[str | None, Field(alias="<profile>", exclude=True)] = None
@@ -175,12 +218,14 @@ class Config(Table):
         for name, environment in self.environments.items():
             if environment.name != name:
                 raise ValueError(f"environments.{name}: `name` must be left out or be the same")
-            if environment.port in ports:
+            self._check_account(environment)
+            if environment.port is not None and environment.port in ports:
                 raise ValueError(
                     f"environments.{name}.port: {environment.port} is already the port of "
                     f"{ports[environment.port]}"
                 )
-            ports[environment.port] = name
+            if environment.port is not None:
+                ports[environment.port] = name
             seen = {name}
             while environment.after is not None:
                 if environment.after not in self.environments:
@@ -192,6 +237,40 @@ class Config(Table):
                 if environment.name in seen:
                     raise ValueError(f"environments.{name}.after: goes round in a circle")
                 seen.add(environment.name)
+        return self
+
+    @model_validator(mode="after")
+    def _policies_are_there(self) -> Self:
+        check_policies(
+            self.policies, {name: place.policy for name, place in self.environments.items()}
+        )
+        return self
+
+    def _check_account(self, environment: EnvironmentConfig) -> None:
+        where, name = f"environments.{environment.name}", environment.account
+        for region in environment.regions:
+            if f"{environment.name}-{region}" in self.environments:
+                raise ValueError(
+                    f"{where}.regions: {environment.name}-{region} is an environment already"
+                )
+        if name is None:
+            return
+        if name not in self.accounts:
+            hint = did_you_mean(name, self.accounts)
+            raise ValueError(f"{where}.account: there is no account {name!r}{hint}")
+        account = self.accounts[name]
+        role = environment.role or ""
+        if role.startswith("arn:") and role.split(":")[4] != account.id:
+            raise ValueError(
+                f"{where}.role: the role is of account {role.split(':')[4]}, "
+                f"but {name} is {account.id}"
+            )
+        environment._account = account
+
+    @model_validator(mode="after")
+    def _rollouts_agree(self) -> Self:
+        check_waves(self.waves, self.environments)
+        check_approvers(self.approvers, self.environments)
         return self
 
     @field_validator("checks")
@@ -235,16 +314,40 @@ class Config(Table):
                 "images", name, self.images, f'{name} = "registry/name:tag"'
             ) from None
 
-    def environment(self, name: str) -> EnvironmentConfig:
-        """The environment of that name.
+    def tool(self, name: str) -> ToolConfig:
+        """The program that `[tools]` calls `name`.
 
         Raises:
             ConfigError: there is none.
         """
         try:
-            return self.environments[name]
+            return self.tools[name]
         except KeyError:
+            raise self._missing(
+                "tools", name, self.tools, f'image = "registry/{name}:version", path = "/{name}"'
+            ) from None
+
+    def environment(self, name: str) -> EnvironmentConfig:
+        """The environment of that name, or the place "environment-region" of one.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        for environment in self.environments.values():
+            for place in (environment, *environment.places):
+                if place.name == name:
+                    return place
+        else:
             raise self._missing("environments", name, self.environments, "port = 8101") from None
+
+    def policy(self, environment: str) -> tuple[str, PolicyConfig | None]:
+        """Name and content of an environment's policy; no content where it is "none".
+
+        Raises:
+            ConfigError: there is no such environment.
+        """
+        name = self.environment(environment).policy or DEFAULT
+        return name, None if name == WITHOUT_POLICY else self.policies.get(name, DEFAULT_POLICY)
 
     def _missing(
         self, table: str, name: str, known: Mapping[str, object], example: str

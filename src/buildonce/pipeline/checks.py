@@ -206,6 +206,9 @@ class Checks(AbstractAsyncContextManager["Checks"]):
         record.result = Result.PASSED if check.passed else Result.FAILED
         record.summary = check.summary
         record.failures = check.failures
+        record.waived = check.waived
+        record.notes = check.notes
+        record.evidence = check.evidence
         if check.ran_at is not None:
             record.cached = check.ran_at < self._journal.started
 

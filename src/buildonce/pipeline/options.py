@@ -3,7 +3,8 @@
     [checks.unit_tests]
     coverage_floor = 80          ->    unit_tests(source, tools, coverage_floor=80)
 
-So every check, also one that a user writes, is configured without a line of code.
+So every check, also one that a user writes, is configured without a line of code. One that has a
+parameter `waivers` gets those of `[[waivers]]` that name it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from buildonce.config import Config, ConfigError
 from buildonce.config.mistakes import did_you_mean
+from buildonce.stages import Waiver
+
+_WAIVERS = "waivers"
 
 
 def options_for(
@@ -28,8 +32,9 @@ def options_for(
         ConfigError: the function has no such keyword-only parameter, or the value has another type.
     """
     name = getattr(function, "__name__", "")
-    table = config.checks.get(name)
-    if not table:
+    table = config.checks.get(name, {})
+    waivers = waivers_of(name, config)
+    if not table and not waivers:
         return {}
     parameters = [
         parameter.name
@@ -37,9 +42,18 @@ def options_for(
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     ]
     hints = typing.get_type_hints(function)
-    options = {}
+    options: dict[str, Any] = {}
+    if waivers:
+        if _WAIVERS not in parameters:
+            raise ConfigError(
+                f"{waivers[0].where}: {name} has no findings that can be waived",
+                remedy=f"correct {config.path}",
+            )
+        options[_WAIVERS] = waivers
     for key, value in table.items():
         where = f"{config.where('checks', name, key)}: checks.{name}.{key}"
+        if key == _WAIVERS:
+            raise ConfigError(f"{where}: waivers are written as [[waivers]], each with its reason")
         if key not in parameters:
             known = f" (it takes: {', '.join(parameters)})" if parameters else ""
             raise ConfigError(
@@ -52,3 +66,19 @@ def options_for(
             cause = error.errors(include_url=False)[0]["msg"]
             raise ConfigError(f"{where}: {cause}", remedy=f"correct {config.path}") from None
     return {key: value for key, value in options.items() if key not in given}
+
+
+def waivers_of(check: str, config: Config) -> tuple[Waiver, ...]:
+    """The waivers that the configuration has for a check, each with the place where it stands."""
+    return tuple(
+        Waiver(
+            check=waiver.check,
+            id=waiver.id,
+            reason=waiver.reason,
+            expires=waiver.expires,
+            path=waiver.path,
+            where=config.where(_WAIVERS, str(number)),
+        )
+        for number, waiver in enumerate(config.waivers)
+        if waiver.check == check
+    )

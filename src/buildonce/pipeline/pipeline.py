@@ -329,6 +329,10 @@ class Pipeline:
             if name not in names:
                 where = self.config.where("checks", name)
                 self._journal.record.notes.append(f"{where}: no check is called {name!r}")
+        for number, waiver in enumerate(self.config.waivers):
+            if waiver.check not in names:
+                where = self.config.where("waivers", str(number))
+                self._journal.record.notes.append(f"{where}: no check is called {waiver.check!r}")
 
 
 def _note_problem(error: BaseException, journal: Journal | None, record: RunRecord) -> None:

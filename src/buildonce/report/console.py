@@ -102,7 +102,7 @@ def summarize(record: RunRecord, stream: TextIO | None = None) -> None:
         console.print()
     for name, value in _facts(record):
         console.print(Text(f"{name:<12}", "bold"), Text(value), sep="", end="\n")
-    for note in record.notes:
+    for note in [*_remarks(record), *record.notes]:
         console.print(Text(f"note: {note}", "yellow"))
     _print_failures(record, console)
     code = record.exit_code or ExitCode.PASSED
@@ -146,6 +146,15 @@ def _facts(record: RunRecord) -> Iterator[tuple[str, str]]:
         yield rollout.environment, f"{rollout.url}  {state}: {rollout.digest[:19]}"
     if record.files:
         yield "files", "  ".join(record.files)
+
+
+def _remarks(record: RunRecord) -> Iterator[str]:
+    """What checks remark, and each finding that was waived: it is accepted, not forgotten."""
+    for check in (check for stage in record.stages for check in stage.checks):
+        remarks = [*check.notes, *(str(waived) for waived in check.waived)]
+        yield from (f"{check.name}: {remark}" for remark in remarks[:_SHOWN_FAILURES])
+        if (more := len(remarks) - _SHOWN_FAILURES) > 0:
+            yield f"{check.name}: and {more} more: see out/summary.json"
 
 
 def _print_failures(record: RunRecord, console: Console) -> None:

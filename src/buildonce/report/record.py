@@ -9,7 +9,7 @@ from typing import Any
 
 from buildonce.errors import ExitCode
 from buildonce.release import Release
-from buildonce.stages import Failure
+from buildonce.stages import Evidence, Failure, Finding, Waived
 
 
 class Result(StrEnum):
@@ -38,6 +38,9 @@ class CheckRecord:
         cached: an earlier result was used; None when that is not known.
         summary: one line.
         failures: what is wrong.
+        waived: findings that a waiver silenced.
+        notes: what people should know though nothing failed by it.
+        evidence: what is to be signed onto the image.
         details: more lines on why it could not be done, where it was not done.
         remedy: what to do about it, where the error says.
         files: its reports, relative to the project.
@@ -49,6 +52,9 @@ class CheckRecord:
     cached: bool | None = None
     summary: str = ""
     failures: tuple[Failure, ...] = ()
+    waived: tuple[Waived, ...] = ()
+    notes: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
     details: tuple[str, ...] = ()
     remedy: str | None = None
     files: tuple[str, ...] = ()
@@ -165,18 +171,34 @@ def _stage_json(stage: StageRecord) -> dict[str, Any]:
                 "seconds": round(check.seconds, 3),
                 "cached": check.cached,
                 "summary": check.summary,
-                "failures": [
+                "failures": [_failure_json(failure) for failure in check.failures],
+                "waived": [
                     {
-                        "id": failure.id,
-                        "message": failure.message,
-                        "path": failure.path,
-                        "line": failure.line,
+                        **_failure_json(waived.finding),
+                        "reason": waived.waiver.reason,
+                        "expires": waived.waiver.expires.isoformat(),
                     }
-                    for failure in check.failures
+                    for waived in check.waived
                 ],
+                "notes": list(check.notes),
                 "details": list(check.details),
                 "files": list(check.files),
             }
             for check in stage.checks
         ],
     }
+
+
+def _failure_json(failure: Failure) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "id": failure.id,
+        "message": failure.message,
+        "path": failure.path,
+        "line": failure.line,
+    }
+    if isinstance(failure, Finding):
+        data["severity"] = failure.severity
+        data["cwe"] = list(failure.cwe)
+        data["fingerprint"] = failure.fingerprint
+        data["remedy"] = failure.remedy
+    return data
