@@ -34,7 +34,6 @@ from buildonce.config.policies import (
 )
 from buildonce.config.rollout import RolloutConfig, WavesConfig, check_waves
 from buildonce.config.tools import ToolConfig
-from buildonce.config.waivers import WaiverConfig
 from buildonce.config.windows import WindowConfig
 
 PROFILE_VARIABLE = "BUILDONCE_PROFILE"
@@ -144,7 +143,6 @@ class Config(Table):
     tools: dict[str, ToolConfig] = Field(default_factory=dict)
     stages: dict[str, StageConfig] = Field(default_factory=dict)
     checks: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    waivers: tuple[WaiverConfig, ...] = ()
     ledger: LedgerConfig = LedgerConfig()
     engine: EngineConfig = EngineConfig()
     accounts: dict[str, AccountConfig] = Field(default_factory=dict)
