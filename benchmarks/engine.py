@@ -131,7 +131,13 @@ async def measure(image: str | None) -> None:
                 salt = uuid.uuid4().hex
                 # One run that is not counted: byte code, the base, kept introspection.
                 measured(
-                    ["buildonce", "run", "--progress", "quiet"], [base, name, salt + "w", "new"]
+                    [
+                        str(Path(sys.executable).with_name("buildonce")),
+                        "run",
+                        "--progress",
+                        "quiet",
+                    ],
+                    [base, name, salt + "w", "new"],
                 )
                 columns: dict[str, dict[str, float]] = {}
                 if Path(base).is_dir():
@@ -141,7 +147,14 @@ async def measure(image: str | None) -> None:
                 else:
                     root, local = llb.source(f"docker-image://{base}", platform=PLATFORM), []
                 columns["buildctl"] = raw(buildctl, daemon.address, root, local, salt)
-                engines = {"embedded": ["buildonce", "run", "--progress", "quiet"]}
+                engines = {
+                    "embedded": [
+                        str(Path(sys.executable).with_name("buildonce")),
+                        "run",
+                        "--progress",
+                        "quiet",
+                    ]
+                }
                 if shutil.which("dagger"):
                     engines["Dagger"] = ["dagger", "run", "--silent"]
                 for engine, command in engines.items():
