@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     Field,
@@ -21,7 +22,7 @@ from pydantic import (
 )
 
 from buildonce.config.approvals import Approval, PublicKey, check_approvers
-from buildonce.config.aws import AccountConfig, Placement, mistakes
+from buildonce.config.aws import AccountConfig, Placement, is_loopback, mistakes
 from buildonce.config.base import NAME, Duration, Table, known_keys
 from buildonce.config.lines import KeyPath, Lines
 from buildonce.config.mistakes import ConfigError, did_you_mean, explain
@@ -34,6 +35,7 @@ from buildonce.config.policies import (
 )
 from buildonce.config.rollout import RolloutConfig, WavesConfig, check_waves
 from buildonce.config.tools import ToolConfig
+from buildonce.config.waivers import WaiverConfig
 from buildonce.config.windows import WindowConfig
 
 PROFILE_VARIABLE = "BUILDONCE_PROFILE"
@@ -94,6 +96,18 @@ class EnvironmentConfig(Placement):
         return self.address or (f"http://127.0.0.1:{self.port}" if self.port else "")
 
     @property
+    def local_port(self) -> int:
+        """The port of this machine where it answers.
+
+        Raises:
+            ValueError: it answers elsewhere.
+        """
+        port = self.port or (urlsplit(self.url).port if is_loopback(self.url) else None)
+        if port is None:
+            raise ValueError(f"{self.name} does not answer on this machine")
+        return port
+
+    @property
     def places(self) -> tuple[EnvironmentConfig, ...]:
         """One for each region, called "environment-region"; itself where there is only one."""
         return tuple(self._in(region) for region in self.regions) or (self,)
@@ -143,6 +157,7 @@ class Config(Table):
     tools: dict[str, ToolConfig] = Field(default_factory=dict)
     stages: dict[str, StageConfig] = Field(default_factory=dict)
     checks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    waivers: tuple[WaiverConfig, ...] = ()
     ledger: LedgerConfig = LedgerConfig()
     engine: EngineConfig = EngineConfig()
     accounts: dict[str, AccountConfig] = Field(default_factory=dict)
@@ -335,8 +350,7 @@ class Config(Table):
             for place in (environment, *environment.places):
                 if place.name == name:
                     return place
-        else:
-            raise self._missing("environments", name, self.environments, "port = 8101") from None
+        raise self._missing("environments", name, self.environments, "port = 8101")
 
     def policy(self, environment: str) -> tuple[str, PolicyConfig | None]:
         """Name and content of an environment's policy; no content where it is "none".
