@@ -82,7 +82,7 @@ class LocalTarget:
         self.proxy = Proxy(
             self.folder,
             name=f"{project}/{environment.name}",
-            port=environment.port,
+            port=environment.local_port,
             health_path=environment.health_path,
             binary=haproxy,
         )
