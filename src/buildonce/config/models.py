@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -69,7 +70,9 @@ class EnvironmentConfig(Placement):
 
     name: Annotated[str, Field(pattern=NAME)]
     target: Literal["local", "ecs", "lambda"] = "local"
-    port: Annotated[int, Field(ge=1, le=65535, strict=True)] | None = None
+    port: Annotated[
+        Annotated[int, Field(ge=1, le=65535, strict=True)] | None, Field(validate_default=True)
+    ] = None
     configuration: dict[str, str] = Field(default_factory=dict)
     approval: Approval = None
     rollout: RolloutConfig = RolloutConfig()
@@ -83,6 +86,13 @@ class EnvironmentConfig(Placement):
     policy: str | None = None
 
     _account: AccountConfig | None = PrivateAttr(default=None)
+
+    @field_validator("port")
+    @classmethod
+    def _local_has_a_port(cls, port: int | None, info: ValidationInfo) -> int | None:
+        if port is None and info.data.get("target") == "local":
+            raise ValueError("this key is missing")
+        return port
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
@@ -162,6 +172,8 @@ class Config(Table):
     engine: EngineConfig = EngineConfig()
     accounts: dict[str, AccountConfig] = Field(default_factory=dict)
     environments: dict[str, EnvironmentConfig] = Field(default_factory=dict)
+    waves: dict[str, WavesConfig] = Field(default_factory=dict)
+    approvers: dict[str, PublicKey] = Field(default_factory=dict)
     policies: dict[str, PolicyConfig] = Field(default_factory=dict)
     # Not of the file: their aliases cannot be keys that somebody means to write.
     path: Annotated[Path, Field(alias="<path>", exclude=True)]
@@ -282,7 +294,8 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _rollouts_agree(self) -> Self:
-        check_waves(self.waves, self.environments)
+        places = [p.name for e in self.environments.values() for p in e.places]
+        check_waves(self.waves, self.environments, places)
         check_approvers(self.approvers, self.environments)
         return self
 
