@@ -191,8 +191,6 @@ def mistakes(name: str, target: str, port: int | None, keys: Placement) -> str |
     where = f"environments.{name}"
     given = sorted(keys.model_fields_set & set(Placement.model_fields))
     if target == "local":
-        if port is None:
-            return f"{where}.port: this key is missing"
         return f"{where}.{given[0]}: a local environment has no such key" if given else None
     if port is not None:
         return f'{where}.port: only a local environment has one; `address = "https://…"` here'

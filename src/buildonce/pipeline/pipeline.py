@@ -285,10 +285,11 @@ class Pipeline:
         self._journal.record.rollouts.append(
             RolloutRecord(to, environment.url, changed, release.image.digest)
         )
-        forward = dagger.PortForward(backend=environment.port, frontend=environment.port)
+        port = environment.local_port
+        forward = dagger.PortForward(backend=port, frontend=port)
         return Deployment(
             service=dag.host().service([forward]),
-            port=environment.port,
+            port=port,
             identity=f"{release.image.digest} {brought_by}",
         )
 
