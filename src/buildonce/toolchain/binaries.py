@@ -136,6 +136,56 @@ async def ensure(name: str, *, goarch: str | None = None, progress: Progress = s
     return Found(found.path, "built", found.version)
 
 
+def find_static(name: str) -> Found | None:
+    """As `find`, but only a program that needs no library: one that runs in any container.
+
+    Where the one on the PATH is linked dynamically, the pinned one in the cache is taken.
+    """
+    found = find(name)
+    if found is None or is_static(found.path):
+        return found
+    module = programs()[name]
+    if isinstance(module, GoModule):
+        built = _module_target(module) / name
+        if built.is_file():
+            return Found(built, "cache", module.version)
+    return None
+
+
+async def ensure_static(name: str, *, progress: Progress = silent) -> Found:
+    """As `ensure`, for a program of a Go module that is to run in any container.
+
+    Raises:
+        BuildonceError: it cannot be built.
+    """
+    if found := find_static(name):
+        return found
+    module = programs()[name]
+    if not isinstance(module, GoModule):
+        raise BuildonceError(f"{name} is not built from Go sources, so it is not static")
+    go = await golang.ensure_go(module.go, progress=progress)
+    await _build_module(module, go, progress)
+    return Found(_module_target(module) / name, "built", module.version)
+
+
+def is_static(program: Path) -> bool:
+    """Whether a program is an ELF file that asks for no dynamic linker."""
+    with program.open("rb") as file:
+        header = file.read(64)
+        if header[:4] != b"\x7fELF" or header[4] != 2:  # 64-bit, as all that Go builds here
+            return False
+        order: Literal["little", "big"] = "little" if header[5] == 1 else "big"
+
+        def number(start: int, size: int, of: bytes = header) -> int:
+            return int.from_bytes(of[start : start + size], order)
+
+        file.seek(number(32, 8))
+        size, count = number(54, 2), number(56, 2)
+        segments = [file.read(size) for _ in range(count)]
+    interpreter = 3  # PT_INTERP
+    return all(number(0, 4, segment) != interpreter for segment in segments)
+
+
 def suits(program: GoModule | SystemProgram, version: str) -> bool:
     """Whether a program on the PATH that tells `version` may be used."""
     if program.minimum is None:

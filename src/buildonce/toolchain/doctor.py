@@ -13,6 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -22,6 +23,7 @@ from buildonce.errors import BuildonceError
 from buildonce.toolchain import base_image, binaries, containers, golang, network, packages
 from buildonce.toolchain.machine import PROFILE_VARIABLE, Setup
 from buildonce.toolchain.table import GO_MODULES, OWN_MODULES
+from buildonce.toolchain.tool_images import tool_images
 
 _NEEDED_BYTES = 5 << 30
 _SETUP = "buildonce setup"
@@ -58,16 +60,18 @@ class Part:
 async def examine(setup: Setup) -> list[Part]:
     """Every part in the order a pipeline needs them; a second or two, changes nothing."""
 
-    async def profile_and_delivery() -> list[Part]:
-        profile = await _network(setup)
-        return [profile, *await _delivery(setup, offline=profile.version == network.OFFLINE)]
+    profile = await _network(setup)
+    offline = profile.version == network.OFFLINE
+
+    async def delivery() -> list[Part]:
+        return [profile, *await _delivery(setup, offline=offline)]
 
     checks: list[Callable[[], Awaitable[list[Part]]]] = [
         _python,
-        _go_programs,
+        partial(_go_programs, offline=offline),
         _engine,
         _runtime,
-        profile_and_delivery,
+        delivery,
         _disk,
     ]
     results: dict[int, list[Part]] = {}
@@ -90,8 +94,9 @@ async def _python() -> list[Part]:
     ]
 
 
-async def _go_programs() -> list[Part]:
+async def _go_programs(*, offline: bool) -> list[Part]:
     """buildkitd and the others that are built from Go modules."""
+    scanners = {name for module in GO_MODULES if module.in_containers for name in module.packages}
     remote = os.environ.get("BUILDKIT_HOST")
     names = [name for module in GO_MODULES for name in module.packages]
     names += [own.name for own in OWN_MODULES]
@@ -106,6 +111,9 @@ async def _go_programs() -> list[Part]:
             parts.append(Part(name, State.OK, f"{found.path} ({found.origin})", found.version))
         elif remote and name == "buildkitd":
             parts.append(Part(name, State.OK, f"not needed: BUILDKIT_HOST={remote}"))
+        elif name in scanners and not offline:
+            where = "pulled as an image; `buildonce hook` builds it when it is first used"
+            parts.append(Part(name, State.OK, where))
         else:
             parts.append(Part(name, State.MISSING, "not built yet", "", _SETUP))
     if any(part.state is State.MISSING for part in parts):
@@ -242,6 +250,13 @@ async def _delivery(setup: Setup, *, offline: bool) -> list[Part]:
             Part("base image", State.OK, str(layout), setup.base_reference)
             if layout
             else Part("base image", State.MISSING, "not made yet", "", _SETUP)
+        )
+        images = tool_images(setup.registry.address)
+        unserved = [image.reference for image in images if not image.served()]
+        parts.append(
+            Part("scanner images", State.MISSING, f"not served: {', '.join(unserved)}", "", _SETUP)
+            if unserved
+            else Part("scanner images", State.OK, ", ".join(image.reference for image in images))
         )
     return parts
 

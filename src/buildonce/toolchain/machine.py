@@ -8,11 +8,9 @@ setup.remember(...)                # the next `setup` then only looks whether al
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +23,7 @@ from buildonce.toolchain.processes import Progress
 from buildonce.toolchain.registry import LoopbackRegistry
 from buildonce.toolchain.steps import Outcome, Step
 from buildonce.toolchain.table import GO_MODULES, OWN_MODULES
+from buildonce.toolchain.tool_images import ToolImage, serves, tool_images
 from buildonce.toolchain.whole import write_whole
 
 PROFILE_VARIABLE = "BUILDONCE_PROFILE"
@@ -80,8 +79,10 @@ class Setup:
             return None
         if not self.registry.status().running:
             return None
-        if memory.profile == network.OFFLINE and not self._base_image_is_served():
-            return None
+        if memory.profile == network.OFFLINE:
+            images = self._tool_images
+            if not (self._base_image_is_served() and all(image.served() for image in images)):
+                return None
         return memory
 
     def remember(self) -> None:
@@ -105,11 +106,14 @@ class Setup:
         # One build after the other: each keeps all processors busy.
         before: tuple[str, ...] = ()
         for module in GO_MODULES:
-            steps.append(_binaries(module.name, tuple(module.packages), before))
+            unwanted = self._scanners_unwanted if module.in_containers else _never
+            # The network decides whether the scanners are to be built at all.
+            first = ("network", *before) if module.in_containers else before
+            steps.append(_binaries(module.name, tuple(module.packages), first, unwanted))
             before = (module.name,)
         for own in OWN_MODULES:
             if (own.folder / "go.mod").is_file():
-                steps.append(_binaries(own.name, (own.name,), before))
+                steps.append(_binaries(own.name, (own.name,), before, _never))
                 before = (own.name,)
         return [
             *steps,
@@ -122,6 +126,12 @@ class Setup:
                 self._image_served,
                 self._serve_image,
                 after=("base image", "registry"),
+            ),
+            Step(
+                "scanner images",
+                self._scanners_served,
+                self._serve_scanners,
+                after=("registry", *(m.name for m in GO_MODULES if m.in_containers)),
             ),
             Step(
                 "a container runs",
@@ -199,6 +209,26 @@ class Setup:
         digest = await base_image.publish(self.base_reference, progress=progress)
         return f"{self.base_reference} is {digest[:19]}"
 
+    @property
+    def _tool_images(self) -> list[ToolImage]:
+        return tool_images(self.registry.address)
+
+    async def _scanners_unwanted(self) -> str | None:
+        return None if self._offline else "not wanted: their images can be pulled"
+
+    async def _scanners_served(self) -> str | None:
+        if (unwanted := await self._scanners_unwanted()) is not None:
+            return unwanted
+        images = self._tool_images
+        if not all(image.served() for image in images):
+            return None
+        return ", ".join(image.reference for image in images)
+
+    async def _serve_scanners(self, progress: Progress) -> str:
+        for image in self._tool_images:
+            await image.publish(progress=progress)
+        return ", ".join(image.reference for image in self._tool_images)
+
     async def _nothing_to_try(self) -> str | None:
         return None if self._offline else "not tried: that would pull an image"
 
@@ -210,18 +240,7 @@ class Setup:
 
     def _base_image_is_served(self) -> bool:
         layout = base_image.made()
-        if layout is None:
-            return False
-        from buildonce.toolchain.oci import MANIFEST, layout_digest
-
-        with suppress(OSError, ValueError, KeyError, http.client.HTTPException):
-            connection = http.client.HTTPConnection("127.0.0.1", self.registry.port, timeout=5)
-            name, _, tag = base_image.NAME.rpartition(":")
-            connection.request("HEAD", f"/v2/{name}/manifests/{tag}", headers={"Accept": MANIFEST})
-            answer = connection.getresponse()
-            connection.close()
-            return answer.getheader("Docker-Content-Digest") == layout_digest(layout)
-        return False
+        return layout is not None and serves(self.base_reference, layout)
 
     def _key(self) -> str:
         """Everything that would make a set-up do something else."""
@@ -251,8 +270,15 @@ class Setup:
         return places.cache() / "setup.json"
 
 
-def _binaries(name: str, wanted: tuple[str, ...], after: tuple[str, ...]) -> Step:
+def _binaries(
+    name: str,
+    wanted: tuple[str, ...],
+    after: tuple[str, ...],
+    unwanted: Callable[[], Awaitable[str | None]],
+) -> Step:
     async def done() -> str | None:
+        if (why := await unwanted()) is not None:
+            return why
         there = [_found(program) for program in wanted]
         if not all(there):
             return None

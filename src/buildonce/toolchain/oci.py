@@ -78,7 +78,7 @@ def write_layout(
         "created": created,
         "config": dict(config),
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
-        "history": [{"created": created, "created_by": "buildonce: from Debian packages"}],
+        "history": [{"created": created, "created_by": "buildonce setup"}],
     }
     configuration = _write_json(blobs, image, CONFIG)
     manifest = _write_json(
