@@ -24,6 +24,7 @@ class TestReport:
         skipped: tests that did not run.
         failures: tests that failed or broke, as pytest names them.
         seconds: how long all tests took.
+        names: of the tests that passed, as pytest names them.
     """
 
     __test__ = False  # the name is no test class of pytest
@@ -32,6 +33,7 @@ class TestReport:
     skipped: int
     failures: tuple[Failure, ...]
     seconds: float
+    names: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -51,7 +53,8 @@ def parse_junit(text: str) -> TestReport:
         raise NotJUnit(f"not a JUnit report: {error or type(error).__name__}") from error
     if root.tag not in ("testsuites", "testsuite"):
         raise NotJUnit(f"not a JUnit report: its root is <{root.tag}>")
-    passed = skipped = 0
+    skipped = 0
+    passed: list[str] = []
     failures: dict[str, Failure] = {}
     seconds = 0.0
     for case in root.iter("testcase"):
@@ -64,8 +67,8 @@ def parse_junit(text: str) -> TestReport:
         elif case.find("skipped") is not None:
             skipped += 1
         else:
-            passed += 1
-    return TestReport(passed, skipped, tuple(failures.values()), seconds)
+            passed.append(_node_id(case))
+    return TestReport(len(passed), skipped, tuple(failures.values()), seconds, tuple(passed))
 
 
 def _failure(case: Element, problem: Element) -> Failure:

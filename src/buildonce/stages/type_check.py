@@ -8,8 +8,11 @@ from collections.abc import Sequence
 import dagger
 from dagger import dag
 
-from buildonce.stages.check import Check, Failure, count
+from buildonce.stages.check import Check, count
 from buildonce.stages.environment import in_project
+from buildonce.stages.evidence import result_evidence, text_file
+from buildonce.stages.finding import Finding
+from buildonce.stages.sarif import write_sarif
 from buildonce.stages.tool import run_tool
 
 _CONFIGURATION = ("pyproject.toml", "mypy.ini", ".mypy.ini", "setup.cfg")
@@ -33,7 +36,8 @@ async def type_check(
         sources: what that imports, relative to the source.
 
     Returns:
-        Failures named by mypy's code ("arg-type") with path and line. Reports: mypy.jsonl.
+        Failures named by mypy's code ("arg-type") with path and line. Reports: mypy.jsonl and
+        type_check.sarif. Evidence: a test result.
 
     Raises:
         ToolBroken: mypy itself failed.
@@ -50,17 +54,26 @@ async def type_check(
     failures = _failures(await report.contents()) if run.exit_code else ()
     if run.exit_code and not failures:
         raise run.broken(remedy=f"run `mypy {' '.join(paths)}` in the project")
+    evidence = result_evidence(
+        "type_check",
+        passed=not failures,
+        passed_tests=() if failures else ("mypy",),
+        failed_tests=("mypy",) if failures else (),
+        configuration={"paths": list(paths)},
+    )
+    sarif = text_file("type_check.sarif", write_sarif("type_check", "mypy", "", failures))
     return Check(
         name="type_check",
         passed=not failures,
         summary=count(len(failures), "type error") if failures else "no type errors",
         failures=failures,
-        reports={"mypy.jsonl": report},
+        reports={"mypy.jsonl": report, "type_check.sarif": sarif},
         ran_at=run.ran_at,
+        evidence=(evidence,),
     )
 
 
-def _failures(report: str) -> tuple[Failure, ...]:
+def _failures(report: str) -> tuple[Finding, ...]:
     """The errors in mypy's JSON lines; notes belong to an error before them."""
     failures = []
     for line in report.splitlines():
@@ -70,12 +83,13 @@ def _failures(report: str) -> tuple[Failure, ...]:
             continue  # mypy prints plain text for what is not about a file
         if found.get("severity") == "error":
             failures.append(
-                Failure(
+                Finding(
                     id=found.get("code") or "error",
                     message=found["message"],
                     path=found["file"],
                     # -1 stands for the whole file.
                     line=found["line"] if found["line"] > 0 else None,
+                    severity="low",
                 )
             )
     return tuple(failures)

@@ -9,6 +9,7 @@ import dagger
 
 from buildonce.stages.check import Check, Failure
 from buildonce.stages.environment import in_project
+from buildonce.stages.evidence import result_evidence
 from buildonce.stages.pytest_run import JUNIT, run_pytest
 from buildonce.stages.tool import REPORTS
 
@@ -38,7 +39,7 @@ async def unit_tests(
 
     Returns:
         Failures named as pytest names the tests. Reports: junit.xml, coverage.xml (Cobertura),
-        coverage.json.
+        coverage.json. Evidence: a test result with the tests' names.
 
     Raises:
         ToolBroken: pytest could not run, or found no tests.
@@ -66,6 +67,17 @@ async def unit_tests(
     if not failures and covered < coverage_floor:
         wanted = f"{covered:.1f} % of {', '.join(coverage_of)} is covered; {coverage_floor:g} %"
         failures.append(Failure("coverage", f"{wanted} is wanted"))
+    evidence = result_evidence(
+        "unit_tests",
+        passed=not failures,
+        passed_tests=pytest.tests.names,
+        failed_tests=[failure.id for failure in failures],
+        configuration={
+            "paths": list(paths),
+            "coverage_of": list(coverage_of),
+            "coverage_floor": coverage_floor,
+        },
+    )
     return Check(
         name="unit_tests",
         passed=not failures,
@@ -77,4 +89,5 @@ async def unit_tests(
             "coverage.json": coverage_json,
         },
         ran_at=pytest.run.ran_at,
+        evidence=(evidence,),
     )
