@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -276,3 +276,53 @@ async def test_a_check_that_never_ran_is_cancelled_in_the_ledger_too(told: Told)
     assert scope.cancelled_caught
     assert [data["result"] for _, data in told.events] == ["cancelled"]
     assert datetime.now(UTC) - told.journal.started < timedelta(seconds=30)
+
+
+async def doubled(*numbers: int, more: Sequence[int] = ()) -> list[int]:
+    return [2 * number for number in (*numbers, *more)]
+
+
+async def test_a_check_begins_when_those_it_needs_have_ended(told: Told) -> None:
+    async with told.parallel() as checks:
+        answer = checks.start(number)
+        twice = checks.start(doubled, answer, 1, more=[answer, 2])
+        again = checks.start(passes, 0)
+    assert await twice == [84, 2, 84, 4]
+    assert told.check("doubled").after == ("number",)
+    assert again.record.after == ()
+
+
+@pytest.mark.parametrize(("needed", "how"), [(fails, "failed"), (breaks, "broken")])
+async def test_what_needs_a_failing_one_is_not_begun(
+    told: Told, needed: Callable[[], Awaitable[object]], how: str
+) -> None:
+    begun: list[object] = []
+
+    async def dependent(value: object) -> None:
+        begun.append(value)
+
+    async def further(value: object) -> None:
+        begun.append(value)
+
+    with pytest.raises(CheckFailed) as raised:
+        async with told.parallel() as checks:
+            first = checks.start(needed)
+            second = checks.start(dependent, [first])
+            checks.start(further, second)
+    assert begun == []
+    assert told.results == {needed.__name__: how, "dependent": "cancelled", "further": "cancelled"}
+    assert told.check("dependent").summary == f"not begun: {needed.__name__} {how}"
+    # Only what failed by itself shut the gate.
+    assert [check.name for check in raised.value.checks] == [needed.__name__]
+
+
+async def test_the_wait_is_not_counted(told: Told) -> None:
+    async with told.parallel() as checks:
+        slow = checks.start(passes, 0.3)
+        checks.start(_ignores, slow)
+    assert told.check("passes").seconds >= 0.3
+    assert told.check("_ignores").seconds < 0.2
+
+
+async def _ignores(_value: object) -> None:
+    pass

@@ -3,6 +3,7 @@
     async with pipeline.parallel() as checks:
         checks.start(unit_tests, source, tools)
         image = checks.start(build_image, source)
+        checks.start(sbom_image, image, syft)      # begins when the image is built
     # Here all have passed, or CheckFailed was raised with every one that had not.
     container = await image
 
@@ -13,10 +14,10 @@ failure ends the others at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -30,7 +31,6 @@ from buildonce.pipeline.options import options_for
 from buildonce.report import CheckRecord, Result, StageRecord
 from buildonce.stages import Check
 
-P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -67,6 +67,10 @@ class Running(Generic[T]):
             raise _AlreadyTold from self._error
         return self._value
 
+    async def ended(self) -> None:
+        """Wait until it has ended, well or not; its `record` says how."""
+        await self._ended.wait()
+
     def _end(self, value: T) -> None:
         self._value = value
         self._ended.set()
@@ -80,6 +84,33 @@ class _AlreadyTold(Exception):
     """A task awaited a check that broke; the gate behind the group tells which."""
 
 
+def _awaited(values: Iterable[object]) -> Iterator[Running[Any]]:
+    """Every `Running` among the values, also within lists, tuples and mappings."""
+    for value in values:
+        match value:
+            case Running():
+                yield value
+            case list() | tuple():
+                yield from _awaited(value)
+            case dict():
+                yield from _awaited(value.values())
+
+
+async def _value(argument: Any) -> Any:
+    """The argument with the value of each `Running` in its place."""
+    match argument:
+        case Running():
+            return await argument
+        case list():
+            return [await _value(item) for item in argument]
+        case tuple() if not hasattr(argument, "_fields"):
+            return tuple([await _value(item) for item in argument])
+        case dict():
+            return {key: await _value(item) for key, item in argument.items()}
+        case _:
+            return argument
+
+
 class Checks(AbstractAsyncContextManager["Checks"]):
     """A group of checks of one stage; made by `Pipeline.parallel`."""
 
@@ -90,9 +121,7 @@ class Checks(AbstractAsyncContextManager["Checks"]):
         self._group: TaskGroup
         self._own: list[CheckRecord] = []
 
-    def start(
-        self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
-    ) -> Running[T]:
+    def start(self, function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> Running[T]:
         """Start a check, or anything else that must succeed before the gate opens.
 
         Options of `[checks.<name of the function>]` in the configuration are added as keyword
@@ -100,7 +129,9 @@ class Checks(AbstractAsyncContextManager["Checks"]):
 
         Args:
             function: the stage function.
-            args, kwargs: what it is called with.
+            args, kwargs: what it is called with. In place of a value may stand the `Running` that
+                gives it, also in a list: it is awaited first, and where it did not pass, this one
+                is not begun.
 
         Raises:
             ConfigError: the configuration has an option that the function does not take.
@@ -108,7 +139,7 @@ class Checks(AbstractAsyncContextManager["Checks"]):
         return self._start(function, args, kwargs, fail_fast=False)
 
     def fail_fast(
-        self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+        self, function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any
     ) -> Running[T]:
         """As `start`, but a failure ends the other checks of the group at once."""
         return self._start(function, args, kwargs, fail_fast=True)
@@ -152,14 +183,18 @@ class Checks(AbstractAsyncContextManager["Checks"]):
     ) -> Running[T]:
         options = options_for(function, self._config, kwargs)
         record = CheckRecord(self._unique(getattr(function, "__name__", type(function).__name__)))
+        before = list(_awaited([*args, *kwargs.values()]))
+        record.after = tuple(dict.fromkeys(running.record.name for running in before))
         self._stage.checks.append(record)
         self._own.append(record)
         running: Running[T] = Running(record)
 
         async def call() -> T:
-            return await function(*args, **{**options, **kwargs})
+            values = [await _value(argument) for argument in args]
+            named = {name: await _value(argument) for name, argument in kwargs.items()}
+            return await function(*values, **{**options, **named})
 
-        self._group.start_soon(self._run, call, running, fail_fast)
+        self._group.start_soon(self._run_after, before, call, running, fail_fast)
         return running
 
     def _unique(self, name: str) -> str:
@@ -169,6 +204,24 @@ class Checks(AbstractAsyncContextManager["Checks"]):
         while unique in taken:
             unique, number = f"{name}-{number}", number + 1
         return unique
+
+    async def _run_after(
+        self,
+        before: Sequence[Running[Any]],
+        call: Callable[[], Awaitable[T]],
+        running: Running[T],
+        fail_fast: bool,
+    ) -> None:
+        record = running.record
+        for other in before:
+            await other.ended()
+            if other.record.result is not Result.PASSED:
+                record.result = Result.CANCELLED
+                record.summary = f"not begun: {other.record.name} {other.record.result}"
+                running._fail(_AlreadyTold())
+                await self._journal.check_finished(self._stage, record)
+                return
+        await self._run(call, running, fail_fast)
 
     async def _run(
         self, call: Callable[[], Awaitable[T]], running: Running[T], fail_fast: bool

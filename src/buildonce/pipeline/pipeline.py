@@ -21,6 +21,7 @@ from buildonce.errors import BuildonceError, ExitCode
 from buildonce.ledger import Ledger, new_run_id
 from buildonce.pipeline.checks import Checks, Running
 from buildonce.pipeline.errors import explain, gate_error
+from buildonce.pipeline.history import History, read_history
 from buildonce.pipeline.journal import Journal
 from buildonce.pipeline.signals import until_signal
 from buildonce.pipeline.stage import run_stage
@@ -55,10 +56,16 @@ class Pipeline:
     """
 
     def __init__(
-        self, config: Config, revision: Revision, ledger: Ledger, journal: Journal
+        self,
+        config: Config,
+        revision: Revision,
+        history: History,
+        ledger: Ledger,
+        journal: Journal,
     ) -> None:
         self.config = config
         self.revision = revision
+        self._history = history
         self.run = journal.record.run
         self._ledger = ledger
         self._journal = journal
@@ -93,6 +100,7 @@ class Pipeline:
         try:
             config = await anyio.to_thread.run_sync(Config.load, Path(path))
             revision = await read_revision(root)
+            history = await read_history(root)
             record.pipeline, record.profile = config.project.name, config.profile
             record.version, record.revision = revision.version, revision.commit
             out = root / "out"
@@ -100,7 +108,7 @@ class Pipeline:
             async with AsyncExitStack() as stack:
                 ledger = await stack.enter_async_context(Ledger.open(config.ledger_path))
                 journal = Journal(ledger, record, Progress(), root, out)
-                pipeline = cls(config, revision, ledger, journal)
+                pipeline = cls(config, revision, history, ledger, journal)
                 await journal.append(
                     "run.started",
                     {
@@ -159,6 +167,32 @@ class Pipeline:
             ConfigError: there is none of that name.
         """
         return dag.container().from_(self.config.image(name))
+
+    def tool(self, name: str, *, base: dagger.Container) -> dagger.Container:
+        """The container `base` with a program of `[tools]` on its PATH, and nothing else added.
+
+        Args:
+            name: the program's: "gitleaks".
+            base: the container that a check runs it in.
+
+        Raises:
+            ConfigError: `[tools]` has none of that name.
+
+        Example:
+            gitleaks = pipeline.tool("gitleaks", base=pipeline.image("python"))
+        """
+        tool = self.config.tool(name)
+        program = dag.container().from_(tool.image).file(tool.path)
+        return base.with_file(f"/usr/local/bin/{name}", program, permissions=0o755)
+
+    def history(self) -> dagger.Directory:
+        """Every commit that the checkout knows, as a bare Git repository: what secrets may lie in.
+
+        Where commits are missing (a shallow clone), the summary says so.
+        """
+        if note := self._history.incomplete:
+            self._journal.record.notes.append(f"the history is incomplete: {note}")
+        return self._history.directory()
 
     @asynccontextmanager
     async def stage(

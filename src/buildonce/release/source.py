@@ -42,11 +42,11 @@ async def read_revision(root: Path) -> Revision:
     """
     if shutil.which("git") is None:
         raise BuildonceError("git is not installed", remedy="apt-get install git")
-    head = await _git(root, "log", "-1", "--format=%H %ct")
+    head = await run_git(root, "log", "-1", "--format=%H %ct")
     commit, seconds = head.split()
     committed = datetime.fromtimestamp(int(seconds), UTC)
     version = f"{committed:%Y.%m.%d}+g{commit[:7]}"
-    dirty = bool(await _git(root, "status", "--porcelain"))
+    dirty = bool(await run_git(root, "status", "--porcelain"))
     if dirty:
         version += f".dirty.{(await _tree(root))[:8]}"
     return Revision(commit, version, committed, dirty)
@@ -54,9 +54,9 @@ async def read_revision(root: Path) -> Revision:
 
 async def _tree(root: Path) -> str:
     """The tree hash that committing all of this would give; the repository is not written to."""
-    toplevel = Path(await _git(root, "rev-parse", "--show-toplevel"))
-    index = toplevel / await _git(toplevel, "rev-parse", "--git-path", "index")
-    objects = toplevel / await _git(toplevel, "rev-parse", "--git-path", "objects")
+    toplevel = Path(await run_git(root, "rev-parse", "--show-toplevel"))
+    index = toplevel / await run_git(toplevel, "rev-parse", "--git-path", "index")
+    objects = toplevel / await run_git(toplevel, "rev-parse", "--git-path", "objects")
     with tempfile.TemporaryDirectory(prefix="buildonce-index-") as scratch:
         own_index = Path(scratch, "index")
         if index.exists():  # what is in it need not be hashed again
@@ -66,11 +66,16 @@ async def _tree(root: Path) -> str:
             "GIT_OBJECT_DIRECTORY": scratch,
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(objects),
         }
-        await _git(toplevel, "add", "--all", variables=variables)
-        return await _git(toplevel, "write-tree", variables=variables)
+        await run_git(toplevel, "add", "--all", variables=variables)
+        return await run_git(toplevel, "write-tree", variables=variables)
 
 
-async def _git(root: Path, *args: str, variables: Mapping[str, str] | None = None) -> str:
+async def run_git(root: Path, *args: str, variables: Mapping[str, str] | None = None) -> str:
+    """Run git in `root` and return what it printed, stripped.
+
+    Raises:
+        BuildonceError: it failed, or `root` is no checkout with a commit.
+    """
     # A Git hook has GIT_DIR and the like set: they may speak of another repository.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     done = await anyio.run_process(

@@ -34,7 +34,8 @@ class CheckRecord:
     Args:
         name: unique in its stage.
         result: None while it runs.
-        seconds: how long it took in this run.
+        seconds: how long it took in this run, without the wait for what it is after.
+        after: names of the checks whose results it needs.
         cached: an earlier result was used; None when that is not known.
         summary: one line.
         failures: what is wrong.
@@ -49,6 +50,7 @@ class CheckRecord:
     name: str
     result: Result | None = None
     seconds: float = 0.0
+    after: tuple[str, ...] = ()
     cached: bool | None = None
     summary: str = ""
     failures: tuple[Failure, ...] = ()
@@ -169,6 +171,7 @@ def _stage_json(stage: StageRecord) -> dict[str, Any]:
                 "check": check.name,
                 "result": check.result,
                 "seconds": round(check.seconds, 3),
+                "after": list(check.after),
                 "cached": check.cached,
                 "summary": check.summary,
                 "failures": [_failure_json(failure) for failure in check.failures],
