@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from buildonce.config.advisories import AdvisoriesConfig
 from buildonce.config.approvals import Approval, PublicKey, check_approvers
 from buildonce.config.aws import AccountConfig, Placement, is_loopback, mistakes
 from buildonce.config.base import NAME, Duration, Table, known_keys
@@ -35,6 +36,7 @@ from buildonce.config.policies import (
     check_policies,
 )
 from buildonce.config.rollout import RolloutConfig, WavesConfig, check_waves
+from buildonce.config.signing import SigningConfig
 from buildonce.config.tools import ToolConfig
 from buildonce.config.waivers import WaiverConfig
 from buildonce.config.windows import WindowConfig
@@ -168,6 +170,8 @@ class Config(Table):
     stages: dict[str, StageConfig] = Field(default_factory=dict)
     checks: dict[str, dict[str, Any]] = Field(default_factory=dict)
     waivers: tuple[WaiverConfig, ...] = ()
+    advisories: AdvisoriesConfig = AdvisoriesConfig()
+    signing: SigningConfig = SigningConfig()
     ledger: LedgerConfig = LedgerConfig()
     engine: EngineConfig = EngineConfig()
     accounts: dict[str, AccountConfig] = Field(default_factory=dict)

@@ -14,10 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from buildonce.release.models import Image
+
+if TYPE_CHECKING:
+    from buildonce.release.registry import Registry
 
 Cause = Literal["other-key", "other-digest", "altered", "unreadable"]
 
@@ -101,7 +105,8 @@ class Attestation:
         subject: the digest that it speaks of; always that of the image asked for.
         signed_by: fingerprint of the key, or "issuer subject" of a keyless signer.
         digest: of the signed envelope in the registry: evidence is named by it.
-        name: tells several of one type apart: "sbom-image", "unit_tests"; "" where none was given.
+        name: tells several of one type apart: "sbom_image", "unit_tests"; "" where none was given.
+        created: when it became known, as the signer says (UTC); None where it was not said.
     """
 
     type: str
@@ -110,6 +115,7 @@ class Attestation:
     signed_by: str
     digest: str = ""
     name: str = ""
+    created: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -136,8 +142,8 @@ class Refused:
 class Verified:
     """What was found on an image. An empty `signatures` means: not signed by anybody trusted.
 
-    Attestations are in the order in which they were added: of two with one type and name, the
-    later one is the newer.
+    Attestations are in the order of the times that their signers gave (those without any first), so
+    nobody who can write to the registry can make an old one look newer.
     """
 
     image: Image
@@ -153,3 +159,52 @@ class Verified:
         """The attestations without those that a later one of the same type and name replaces."""
         latest = {(item.type, item.name): item for item in self.attestations}
         return tuple(item for item in self.attestations if latest[item.type, item.name] is item)
+
+
+async def read_evidence(image: Image, trust: Trust, *, registry: Registry) -> Verified:
+    """Read and verify what lies beside an image.
+
+    Args:
+        image: by digest; the registry is that of its repository.
+        trust: whose signatures count.
+        registry: the client to read with.
+
+    Raises:
+        EvidenceUnavailable: the registry did not give a whole answer, so nothing is known.
+    """
+    from buildonce.release.attached import ATTESTATIONS, SIGNATURES, read_attached
+    from buildonce.release.errors import EvidenceUnavailable, RegistryError
+    from buildonce.release.parallel import each
+    from buildonce.release.verifying import verify_attestation, verify_signature
+
+    try:
+        found_signatures, found_attestations = await each(
+            lambda kind: read_attached(registry, image, kind), (SIGNATURES, ATTESTATIONS)
+        )
+    except RegistryError as error:
+        raise EvidenceUnavailable(
+            f"the evidence of {image.reference} could not be read, so it counts for nothing: "
+            f"{error.message}",
+            remedy=error.remedy,
+        ) from None
+    signatures = [verify_signature(item, image, trust) for item in found_signatures]
+    attestations = [verify_attestation(item, image, trust) for item in found_attestations]
+    if trust.identities:
+        from buildonce.release.keyless import verify_keyless
+
+        signatures, attestations = await verify_keyless(
+            image, trust, found_signatures, found_attestations, signatures, attestations
+        )
+    results = [*signatures, *attestations]
+    beginning = datetime.min.replace(tzinfo=UTC)
+    return Verified(
+        image=image,
+        signatures=tuple(item for item in signatures if isinstance(item, Signature)),
+        attestations=tuple(
+            sorted(
+                (item for item in attestations if isinstance(item, Attestation)),
+                key=lambda item: item.created or beginning,
+            )
+        ),
+        refused=tuple(item for item in results if isinstance(item, Refused)),
+    )
