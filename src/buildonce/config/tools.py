@@ -15,7 +15,15 @@ from buildonce.config.base import Table
 
 
 class ToolConfig(Table):
-    """Where a program is taken from. Only the one file is: it must be linked statically."""
+    """Where a program is taken from.
+
+    Attributes:
+        image: the image that holds it.
+        path: where in it.
+        base: which of `[images]` the program is put into: the one file, which must be linked
+            statically. Without one, checks run in the tool's own image, which must have `sh`.
+    """
 
     image: Annotated[str, Field(min_length=1)]
     path: Annotated[str, Field(pattern=r"^/.*[^/]$")]
+    base: str | None = None

@@ -168,22 +168,26 @@ class Pipeline:
         """
         return dag.container().from_(self.config.image(name))
 
-    def tool(self, name: str, *, base: dagger.Container) -> dagger.Container:
-        """The container `base` with a program of `[tools]` on its PATH, and nothing else added.
+    def tool(self, name: str, *, base: dagger.Container | None = None) -> dagger.Container:
+        """A container with a program of `[tools]` on its PATH.
 
         Args:
             name: the program's: "gitleaks".
-            base: the container that a check runs it in.
+            base: what the program is added to, in place of the configured base.
 
         Raises:
-            ConfigError: `[tools]` has none of that name.
+            ConfigError: `[tools]` has none of that name, or `[images]` not its base.
 
         Example:
-            gitleaks = pipeline.tool("gitleaks", base=pipeline.image("python"))
+            gitleaks = pipeline.tool("gitleaks")
         """
         tool = self.config.tool(name)
-        program = dag.container().from_(tool.image).file(tool.path)
-        return base.with_file(f"/usr/local/bin/{name}", program, permissions=0o755)
+        image = dag.container().from_(tool.image)
+        if base is None and tool.base is not None:
+            base = self.image(tool.base)
+        if base is None:
+            return image
+        return base.with_file(f"/usr/local/bin/{name}", image.file(tool.path), permissions=0o755)
 
     def history(self) -> dagger.Directory:
         """Every commit that the checkout knows, as a bare Git repository: what secrets may lie in.

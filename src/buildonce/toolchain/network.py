@@ -39,10 +39,12 @@ def configured_images(pipeline_toml: Path) -> list[str]:
     import tomllib
 
     try:
-        images = tomllib.loads(pipeline_toml.read_text("utf-8")).get("images", {})
-    except (OSError, ValueError):
+        tables = tomllib.loads(pipeline_toml.read_text("utf-8"))
+        images = [*tables.get("images", {}).values()]
+        images += [tool.get("image") for tool in tables.get("tools", {}).values()]
+    except (OSError, ValueError, AttributeError):
         return []
-    return [value for value in images.values() if isinstance(value, str)]
+    return [value for value in images if isinstance(value, str)]
 
 
 async def unreachable(hosts: Iterable[str]) -> list[str]:
