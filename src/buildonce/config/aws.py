@@ -91,7 +91,7 @@ class AccountConfig(Table):
     endpoint: Annotated[str, AfterValidator(_endpoint)] | None = None
 
 
-class MetricConfig(Table):
+class CloudMetricConfig(Table):
     """A measurement that decides with the alarms, over the time since the new release had traffic.
 
     Attributes:
@@ -115,7 +115,8 @@ class ServiceConfig(Table):
         strategy: "weighted" is buildonce's own (two services behind a weighted rule, every shape of
             rollout); the others are ECS's: the rollout's steps are then ECS's too.
         step_percent, step_bake: of "linear"; "canary" takes the first step from them.
-        bake: how long ECS keeps the previous release beside the new one after the shift.
+        bake: how long ECS itself goes on watching after this pipeline was content (whose own bake
+            is of `rollout`).
         patience: how long ECS holds at a pause for this pipeline before it goes back by itself.
         tasks, cpu, memory: how many, and the size of each (CPU units, MiB).
     """
@@ -123,7 +124,7 @@ class ServiceConfig(Table):
     strategy: Literal["weighted", "rolling", "blue-green", "linear", "canary"] = "weighted"
     step_percent: Annotated[float, Field(ge=1, le=50)] = 10.0
     step_bake: Minutes = timedelta(minutes=5)
-    bake: Minutes = timedelta(minutes=5)
+    bake: Minutes | None = None
     patience: Minutes = timedelta(hours=1)
     tasks: Annotated[int, Field(ge=1)] = 2
     cpu: Literal[256, 512, 1024, 2048, 4096] = 256
@@ -156,8 +157,8 @@ class Placement(Table):
             to them; None deploys from where the release was pushed.
         secrets: environment variables that come from SSM or Secrets Manager, by reference.
         parameters: of the environment's stacks.
-        alarms: names of CloudWatch alarms that decide, besides those of the environment's stack.
-        metrics: measurements that decide with them.
+        metrics: CloudWatch's measurements that decide, beside the alarms of the environment's stack
+            and of its `rollout`.
         address: where users reach it; None asks the load balancer.
     """
 
@@ -169,8 +170,7 @@ class Placement(Table):
     registry: Annotated[str, Field(pattern=_REPOSITORY)] | None = None
     secrets: dict[Variable, Reference] = Field(default_factory=dict)
     parameters: dict[str, str] = Field(default_factory=dict)
-    alarms: tuple[str, ...] = ()
-    metrics: tuple[MetricConfig, ...] = ()
+    metrics: tuple[CloudMetricConfig, ...] = ()
     address: Annotated[str, Field(pattern=r"^https?://[^\s/]+$")] | None = None
     service: ServiceConfig = ServiceConfig()
     function: FunctionConfig = FunctionConfig()
