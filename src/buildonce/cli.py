@@ -41,6 +41,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("status", "delivery", "Show what runs in each environment."),
     Entry("history", "delivery", "Show what ran there before."),
     Entry("environments", "delivery", "Environments as a whole: remove one."),
+    Entry("advisories", "advisories", "The database of known vulnerabilities: update, status."),
     Entry("setup", "toolchain", "Bring this machine to where pipelines run."),
     Entry("doctor", "toolchain", "List each part: found where, which version, or what to type."),
     Entry("registry", "toolchain", "The loopback registry: up, down, status."),
