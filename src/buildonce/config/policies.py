@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, field_validator
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
 from buildonce.config.base import Duration, Table, parse_duration
 from buildonce.config.mistakes import did_you_mean
@@ -153,6 +153,15 @@ class PolicyConfig(Table):
         if isinstance(tests, str) and tests != "all":
             raise ValueError(f'"all" or a list of names is wanted, such as ["{tests}"]')
         return tests
+
+    @model_validator(mode="after")
+    def _all_is_known(self) -> Self:
+        if self.tests == "all" and not self.release_record:
+            raise ValueError(
+                'tests = "all" needs the release record, which lists them: a result that somebody '
+                "took away would not be missed; name the tests, or leave out release_record"
+            )
+        return self
 
 
 DEFAULT_POLICY = PolicyConfig()
