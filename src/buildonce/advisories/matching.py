@@ -261,12 +261,13 @@ def _vulnerability(package: SbomPackage, advisories: list[Advisory]) -> Vulnerab
         for affected in entries_for(advisory, package)
     ]
     known: list[Severity] = [severity for severity in severities if severity != "unknown"]
+    severity: Severity | None = max(known, key=rank, default=None)
     fixed = {text: None for advisory in advisories for text in fixed_in(advisory, package)}
     return Vulnerability(
         id=name,
         aliases=tuple(sorted(names - {name})),
         package=package,
-        severity=max(known, key=rank) if known else "unknown",
+        severity="unknown" if severity is None else severity,
         score=worst[0] if worst else None,
         vector=worst[1].score if worst else None,
         vector_type=worst[1].type if worst else None,
