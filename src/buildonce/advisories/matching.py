@@ -261,7 +261,7 @@ def _vulnerability(package: SbomPackage, advisories: list[Advisory]) -> Vulnerab
         for affected in entries_for(advisory, package)
     ]
     known: list[Severity] = [severity for severity in severities if severity != "unknown"]
-    severity: Severity | None = max(known, key=rank, default=None)
+    severity = sorted(known, key=rank)[-1] if known else None
     fixed = {text: None for advisory in advisories for text in fixed_in(advisory, package)}
     return Vulnerability(
         id=name,
