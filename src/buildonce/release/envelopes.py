@@ -47,6 +47,21 @@ class Statement:
     name: str
     created: datetime
 
+    @classmethod
+    def parse(cls, type: str, text: str, *, name: str, created: datetime) -> Statement:
+        """A statement of a predicate as JSON text.
+
+        Raises:
+            ValueError: the text is no JSON object.
+        """
+        try:
+            predicate = json.loads(text)
+        except RecursionError:
+            predicate = None
+        if not isinstance(predicate, dict):
+            raise ValueError(f"the evidence {name} is no JSON object")
+        return cls(type, predicate, name, created)
+
     def payload(self, image: Image) -> bytes:
         """The in-toto statement: what gets signed."""
         annotations = {"name": self.name, "created": self.created.astimezone(UTC).isoformat()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -112,4 +113,82 @@ class Release:
             image=Image(data["repository"], data["digest"]),
             created=datetime.fromisoformat(data["created"]),
             configuration=data["configuration"],
+        )
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A piece of evidence as the release record lists it.
+
+    Args:
+        digest: of the signed envelope: `Attestation.digest`.
+        type: predicate type.
+        name: tells several of one type apart.
+    """
+
+    digest: str
+    type: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """The signed release record, as it was found in a registry and verified.
+
+    Args:
+        release: what was released; its image's repository is the one where it was found.
+        evidence: what was attested when the release was cut; more may have come since.
+        platforms: digest of each platform's image ("linux/arm64"); empty for a single image.
+        source: address of the source repository, without credentials; "" where it has none.
+        run: id of the run that cut it.
+        committed: the commit's date (UTC).
+        digest: of the record itself in the registry.
+        signed_by: who signed the record.
+    """
+
+    release: Release
+    evidence: tuple[Listed, ...] = ()
+    platforms: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    run: str = ""
+    committed: datetime | None = None
+    digest: str = ""
+    signed_by: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """What is kept and signed; where it is kept and who signed it is no part of it."""
+        return {
+            "schema": 1,
+            **self.release.to_json(),
+            "platforms": dict(self.platforms),
+            "source": self.source,
+            "run": self.run,
+            "committed": self.committed.isoformat() if self.committed else None,
+            "evidence": [
+                {"digest": item.digest, "type": item.type, "name": item.name}
+                for item in self.evidence
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], *, repository: str) -> Self:
+        """Read what `to_json` wrote, found in `repository`.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no record that this version understands.
+        """
+        if data["schema"] != 1:
+            raise ValueError(f"it has the schema {data['schema']!r}, which is not known")
+        release = Release.from_json(dict(data))
+        committed = data["committed"]
+        return cls(
+            release=replace(release, image=Image(repository, release.image.digest)),
+            evidence=tuple(
+                Listed(str(item["digest"]), str(item["type"]), str(item["name"]))
+                for item in data["evidence"]
+            ),
+            platforms={str(name): str(digest) for name, digest in data["platforms"].items()},
+            source=str(data["source"]),
+            run=str(data["run"]),
+            committed=datetime.fromisoformat(committed) if committed else None,
         )

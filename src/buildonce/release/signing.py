@@ -112,6 +112,7 @@ async def sign(
     signer: Signer,
     registry: Registry,
     annotations: Mapping[str, str] | None = None,
+    attest_only: bool = False,
 ) -> Verified:
     """Sign an image, the images of its platforms, and what is attested of it.
 
@@ -119,6 +120,7 @@ async def sign(
         image: what is signed; of an index also every manifest in it is.
         statements: what is attested; those that are there already are left out.
         annotations: what the signature says beside the digest.
+        attest_only: add to the evidence of an image that somebody else has signed.
 
     Returns:
         All that then lies beside the image, verified.
@@ -127,13 +129,9 @@ async def sign(
         SigningFailed: something of it cannot be found again afterwards.
         BuildonceError: the key or the registry cannot be used.
     """
-    unsigned = [
-        part
-        for part, found in await each(
-            lambda part: _with_evidence(part, signer, registry), await parts_of(image, registry)
-        )
-        if not found.signatures
-    ]
+    parts = [] if attest_only else await parts_of(image, registry)
+    signed = await each(lambda part: _is_signed(part, signer, registry), parts)
+    unsigned = [part for part, done in zip(parts, signed, strict=True) if not done]
     before = await read_evidence(image, signer.trust, registry=registry)
     missing = _missing(statements, before)
     if not unsigned and not missing:
@@ -143,7 +141,7 @@ async def sign(
     else:
         await _sign_with_log(image, unsigned, missing, signer, annotations or {})
     after = await read_evidence(image, signer.trust, registry=registry)
-    if not after.signatures:
+    if not (after.signatures or attest_only):
         raise SigningFailed(f"the signature of {image.reference} is not there after it was made")
     if lost := _missing(statements, after):
         names = ", ".join(statement.name or statement.type for statement in lost)
@@ -161,8 +159,8 @@ async def parts_of(image: Image, registry: Registry) -> list[Image]:
     return [image, *(Image(image.repository, child.digest) for child in manifest.children)]
 
 
-async def _with_evidence(part: Image, signer: Signer, registry: Registry) -> tuple[Image, Verified]:
-    return part, await read_evidence(part, signer.trust, registry=registry)
+async def _is_signed(part: Image, signer: Signer, registry: Registry) -> bool:
+    return bool((await read_evidence(part, signer.trust, registry=registry)).signatures)
 
 
 def _missing(statements: Sequence[Statement], found: Verified) -> list[Statement]:
@@ -241,5 +239,8 @@ async def _check_with_cosign(
         key = Path(folder, "signer.pub")
         key.write_text(signer.trust.keys[0].pem, "ascii")
         types = sorted({statement.type for statement in statements})
-        for part in {image, *signed}:
-            await signer.cosign.check(key, part, types if part == image else [])
+        if types:
+            await signer.cosign.check(key, image, types, signature=image in signed)
+        for part in signed:
+            if part != image or not types:
+                await signer.cosign.check(key, part, [])

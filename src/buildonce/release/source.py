@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -32,6 +33,55 @@ class Revision:
     version: str
     committed: datetime
     dirty: bool
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a checkout's source is kept.
+
+    Args:
+        address: of the repository, without credentials: "https://host/team/app"; "" for none.
+        branch: the branch that is checked out, or that the CI says it builds; "" for none.
+    """
+
+    address: str = ""
+    branch: str = ""
+
+
+async def read_origin(root: Path) -> Origin:
+    """Where the source of the checkout at `root` is kept: its remote "origin", else its first."""
+    remotes = (await run_git(root, "remote")).split()
+    address = ""
+    if remotes:
+        remote = "origin" if "origin" in remotes else remotes[0]
+        address = plain_address(await run_git(root, "remote", "get-url", remote))
+    branch = await run_git(root, "branch", "--show-current")
+    if not branch:  # a CI checks out a commit, and says in its own way what branch that is of
+        names = ("GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_COMMIT_BRANCH", "BITBUCKET_BRANCH")
+        branch = next((value for name in names if (value := os.environ.get(name))), "")
+    return Origin(address, branch)
+
+
+def plain_address(address: str) -> str:
+    """A repository's address without user, password, query and ".git".
+
+    By SSH or by HTTPS, it is the same repository: both give "https://host/path".
+
+    >>> plain_address("git@example.com:team/app.git")
+    'https://example.com/team/app'
+    """
+    scp = re.fullmatch(r"(?:[^@/:]+@)?([A-Za-z0-9.-]{2,}):(?!//)/?(.+)", address)
+    if scp and "://" not in address:
+        address = f"ssh://{scp[1]}/{scp[2]}"
+    found = re.fullmatch(r"([a-z+]+)://(?:[^@/]*@)?([^/?#]*)([^?#]*).*", address)
+    if not found:
+        # A path of this machine says nothing to anybody else.
+        return ""
+    scheme, host, path = found.groups()
+    path = path.rstrip("/").removesuffix(".git")
+    if scheme in ("ssh", "git+ssh"):
+        scheme, host = "https", host.partition(":")[0]
+    return f"{scheme}://{host}{path}" if host else ""
 
 
 async def read_revision(root: Path) -> Revision:
