@@ -25,6 +25,7 @@ from buildonce import places
 from buildonce.config import Config
 from buildonce.config.signing import KEYLESS, LOCAL
 from buildonce.errors import BuildonceError
+from buildonce.release.errors import Refusal
 from buildonce.release.evidence import Identity, PublicKey, Trust
 from buildonce.toolchain.locks import locked
 from buildonce.toolchain.whole import whole_folder, write_whole
@@ -32,6 +33,10 @@ from buildonce.toolchain.whole import whole_folder, write_whole
 PASSWORD_VARIABLE = "COSIGN_PASSWORD"  # noqa: S105 - the name of a variable
 
 Say = Callable[[str], None]
+
+
+class NothingTrusted(Refusal):
+    """There is no public key yet that could verify a release."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ def own_trust(config: Config) -> Trust:
         private = folder / Path(signing.key.removeprefix("file:")).expanduser()
         public = private.with_suffix(".pub")
     elif not public.exists():
-        raise BuildonceError(
+        raise NothingTrusted(
             f"this machine has no signing key for {config.project.name} yet, so it trusts no "
             "release",
             remedy="run the pipeline, which makes one; or name the signer's public key in "

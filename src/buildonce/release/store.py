@@ -16,7 +16,7 @@ from buildonce.config.signing import LOCAL
 from buildonce.errors import BuildonceError, ExitCode
 from buildonce.release.descriptors import DIGEST
 from buildonce.release.envelopes import Statement
-from buildonce.release.errors import RecordRefused
+from buildonce.release.errors import EvidenceUnavailable, RecordRefused, RegistryError
 from buildonce.release.evidence import Trust, Verified
 from buildonce.release.keys import machine_pair, own_trust
 from buildonce.release.models import Image, Record
@@ -174,9 +174,17 @@ class Store:
 
         Raises:
             NoSuchRelease: there is none.
-            Refusal: there is one, and its record is not to be believed.
+            Refusal: there is one, and its record is not to be believed; or the registry did not
+                answer, and nothing is known.
         """
-        record = await self._get(name)
+        try:
+            record = await self._get(name)
+        except RegistryError as error:
+            raise EvidenceUnavailable(
+                f"the release {name} could not be looked up, so nothing is known of it: "
+                f"{error.message}",
+                remedy=error.remedy,
+            ) from None
         if record is None:
             raise NoSuchRelease(
                 f"{self.repository} has no release {name!r}", remedy="buildonce release list"
