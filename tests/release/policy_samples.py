@@ -17,7 +17,8 @@ from buildonce.config.policies import (
 )
 from buildonce.release import Image, Release
 from buildonce.release.evidence import Attestation, Signature, Verified
-from buildonce.release.policy import Decision, Dossier, Listed, Recorded, evaluate
+from buildonce.release.models import Listed, Record
+from buildonce.release.policy import Decision, Dossier, evaluate
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MADE = NOW - timedelta(hours=2)
@@ -123,6 +124,7 @@ def sarif(name: str, *results: dict[str, Any], ended: bool = True) -> Attestatio
     ]
     run = {
         "tool": {"driver": {"name": "semgrep", "rules": rules}},
+        "automationDetails": {"id": name},
         "invocations": [{"executionSuccessful": ended}],
         "results": list(results),
     }
@@ -208,7 +210,7 @@ def dossier(*evidence: Attestation, listed: tuple[Attestation, ...] | None = Non
         listed = tuple(item for item in evidence if item.type != predicates.STATUS)
     return Dossier(
         verified=Verified(IMAGE, (Signature(KEY),), evidence),
-        record=Recorded(RELEASE, tuple(Listed(i.digest, i.type, i.name) for i in listed)),
+        record=Record(RELEASE, tuple(Listed(i.digest, i.type, i.name) for i in listed)),
         ran={"staging": timedelta(hours=1)},
     )
 

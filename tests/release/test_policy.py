@@ -20,7 +20,8 @@ from buildonce.config.policies import (
 from buildonce.errors import ExitCode
 from buildonce.release import Image
 from buildonce.release.evidence import Attestation, Refused, Verified
-from buildonce.release.policy import Dossier, Line, PolicyDenied, Recorded, evaluate
+from buildonce.release.models import Record
+from buildonce.release.policy import Dossier, Line, PolicyDenied, evaluate
 from buildonce.release.policy_patterns import matches
 
 from . import policy_samples as samples
@@ -289,6 +290,7 @@ def test_vulnerabilities_that_are_accepted() -> None:
         (sarif("sast", finding("hash", severity="critical")), "failed", "hash here"),
         (sarif("sast", finding("new-rule")), "failed", "new-rule"),
         (sarif("sast", *[finding("sql")] * 7), "failed", "and 2 more"),
+        (replace(sarif("secrets"), name="sast"), "error", "it says that it is of 'secrets'"),
         (sarif("sast", ended=False), "error", "executionSuccessful"),
         (attested(predicates.SARIF, "sast", {"version": "2.1.0", "runs": []}), "error", "runs"),
         (sarif("secrets", finding("hash", severity="info")), "failed", "hash here"),
@@ -449,4 +451,4 @@ def test_patterns(name: str, pattern: str, found: bool) -> None:
 
 
 def test_a_record_lists_nothing_only_when_it_says_so() -> None:
-    assert decide(replace(GOOD, record=Recorded(RELEASE)), PolicyConfig()).allowed
+    assert decide(replace(GOOD, record=Record(RELEASE)), PolicyConfig()).allowed

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from buildonce.config.policies import WITHOUT_POLICY, PolicyConfig
 from buildonce.errors import BuildonceError, ExitCode
 from buildonce.release.evidence import Verified
-from buildonce.release.models import Release
+from buildonce.release.models import Record, Release
 
 State = Literal["passed", "failed", "missing", "error"]
 
@@ -129,23 +129,6 @@ class PolicyDenied(BuildonceError):
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A piece of evidence that the release record lists."""
-
-    digest: str
-    type: str
-    name: str
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What the signed release record says."""
-
-    release: Release
-    evidence: tuple[Listed, ...] = ()
-
-
-@dataclass(frozen=True)
 class Dossier:
     """All that is known about a release.
 
@@ -159,7 +142,7 @@ class Dossier:
     """
 
     verified: Verified
-    record: Recorded | None = None
+    record: Record | None = None
     record_problem: str = ""
     ran: Mapping[str, timedelta] = field(default_factory=dict)
     remembered: frozenset[str] = frozenset()
@@ -176,6 +159,9 @@ class Case:
     now: datetime
 
 
+Reason = Literal["deploy", "rollback"]
+
+
 def evaluate(
     policy: PolicyConfig | None,
     dossier: Dossier,
@@ -184,6 +170,7 @@ def evaluate(
     environment: str,
     now: datetime,
     name: str = "",
+    reason: Reason = "deploy",
 ) -> Decision:
     """Ask a policy about a release; pure.
 
@@ -194,14 +181,17 @@ def evaluate(
         environment: where.
         now: the time by which ages are measured (UTC).
         name: the policy's name, for messages.
+        reason: a rollback goes to what was let in before: only that it is this and that nobody
+            withdrew it by hand is asked anew, not how old or how good its evidence has become.
     """
     if policy is None:
         line = Line("policy", "passed", 'nothing was looked at: policy = "none"', "nothing")
         return Decision(release, environment, name or WITHOUT_POLICY, now, (line,))
-    from buildonce.release.policy_rules import RULES
+    from buildonce.release.policy_rules import ROLLBACK_RULES, RULES
 
+    rules = RULES if reason == "deploy" else ROLLBACK_RULES
     case = Case(policy, _about(release, dossier), release, environment, now)
-    lines = tuple(line for rule in RULES for line in rule(case))
+    lines = tuple(line for rule in rules for line in rule(case))
     return Decision(release, environment, name, now, lines, tuple(_notes(dossier)))
 
 

@@ -219,6 +219,8 @@ def _findings(case: Case, name: str, fail_on: Severity, *, comments_count: bool)
 
     def judge(found: Attestation, line: LineOf) -> Iterator[Line]:
         log = read(Sarif, found)
+        if strangers := sorted(log.checks - {name}):
+            raise Unreadable(f"it says that it is of {', '.join(map(repr, strangers))}")
         findings = log.findings(comments_count=comments_count)
         bad = [text for severity, text in findings if at_least(severity, fail_on)]
         if bad:

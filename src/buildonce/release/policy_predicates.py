@@ -119,7 +119,7 @@ class _Note(Standard):
     package: str = ""
     version: str = ""
     fixed: tuple[str, ...] = ()
-    severity: Severity | None = None
+    severity: Literal["unknown", "info", "low", "medium", "high", "critical"] | None = None
     waived: dict[str, Any] | None = None
 
 
@@ -133,7 +133,8 @@ class Vulnerability(Standard):
     @property
     def worst(self) -> Severity:
         """How bad it is; without any score, as bad as can be: nobody knows better."""
-        named = [self.annotations.severity] if self.annotations.severity else []
+        word = self.annotations.severity
+        named: list[Severity] = [] if word is None or word == "unknown" else [word]
         scored = [found for item in self.severity if (found := _scored(item.score)) is not None]
         return max([*named, *scored], key=rank, default="critical")
 
@@ -227,8 +228,13 @@ class _Tool(Standard):
     driver: _Driver
 
 
+class _Automation(Standard):
+    id: Word
+
+
 class _Run(Standard):
     tool: _Tool
+    automationDetails: _Automation
     results: tuple[_Result, ...]
     invocations: Annotated[tuple[_Invocation, ...], Field(min_length=1)]
 
@@ -254,6 +260,11 @@ class Sarif(Standard):
                     severity = _severity(result, rules.get(result.ruleId))
                     found.append((severity, _described(result)))
         return found
+
+    @property
+    def checks(self) -> set[str]:
+        """The checks that it says it is of."""
+        return {run.automationDetails.id for run in self.runs}
 
     @property
     def results(self) -> int:

@@ -163,6 +163,30 @@ def soak(case: Case) -> Iterator[Line]:
             yield line("passed", f"for {span_of(ran)}")
 
 
+def withdrawn_by_hand(case: Case) -> Iterator[Line]:
+    """Nobody has said that this release must not run; what an advisory said does not count.
+
+    A flaw that became known is a reason not to go forward. It was there while the release ran, and
+    to keep a broken release running instead of it would help nobody.
+    """
+    line = LineOf("status", "not withdrawn by hand")
+    standing = standing_of(case.dossier.verified, environment=case.environment)
+    by_hand = [said for said in standing.withdrawals if not said.status.advisories]
+    for said in by_hand:
+        yield line(
+            "failed",
+            f"withdrawn on {day(said.status.at)} by {said.status.by}: {said.status.reason}",
+            f"buildonce deploy {case.environment} --release VERSION takes another one; or "
+            f"buildonce release reinstate {case.release.version} --reason …",
+        )
+    if not by_hand:
+        known = listed([str(a) for said in standing.withdrawals for a in said.status.advisories])
+        yield line("passed", f"not withdrawn by hand; known: {known}" if known else "not withdrawn")
+
+
+ROLLBACK_RULES: Final[tuple[Rule, ...]] = (signature, withdrawn_by_hand)
+"""What is asked of a release that an environment goes back to."""
+
 RULES: Final[tuple[Rule, ...]] = (
     signature,
     record,

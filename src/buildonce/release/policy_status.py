@@ -63,7 +63,7 @@ def standing_of(
         environment: where the release wants to go.
         remembered: digests of statuses that were seen on an earlier day.
     """
-    said, unreadable = _read_all(verified.of_type(predicates.STATUS))
+    said, unreadable = read_statuses(verified.of_type(predicates.STATUS))
     present = {item.digest for item in said} | {
         item.digest for item in verified.of_type(predicates.STATUS)
     }
@@ -85,14 +85,15 @@ def standing_of(
 
 def in_force(verified: Verified) -> tuple[Said, ...]:
     """Every withdrawal that nothing lifts, wherever it counts."""
-    said, _ = _read_all(verified.of_type(predicates.STATUS))
+    said, _ = read_statuses(verified.of_type(predicates.STATUS))
     lifted = {d for item in said if item.status.state == "reinstated" for d in item.status.lifts}
     return tuple(
         item for item in said if item.status.state == "withdrawn" and item.digest not in lifted
     )
 
 
-def _read_all(attestations: Sequence[Attestation]) -> tuple[list[Said], list[str]]:
+def read_statuses(attestations: Sequence[Attestation]) -> tuple[list[Said], list[str]]:
+    """The statuses, oldest first, and why each of the others cannot be understood."""
     said: list[Said] = []
     unreadable: list[str] = []
     for attestation in attestations:
