@@ -94,12 +94,11 @@ def vulnerabilities(
             raise SbomUnreadable("the SBOM is not JSON", remedy="write it anew") from None
         if not isinstance(sbom, Mapping):
             raise SbomUnreadable("the SBOM is no JSON object", remedy="write it anew")
-    packages = packages_of(sbom).packages
-    return find(packages, database)
+    return grouped(find(packages_of(sbom).packages, database))
 
 
-def find(packages: Iterable[SbomPackage], database: Database) -> tuple[Vulnerability, ...]:
-    """What the database knows about these packages; see `vulnerabilities`."""
+def find(packages: Iterable[SbomPackage], database: Database) -> list[tuple[SbomPackage, Advisory]]:
+    """Each record that is about one of these packages, ungrouped; raises as `vulnerabilities`."""
     by_name: dict[str, dict[str, list[SbomPackage]]] = {}
     for package in packages:
         by_name.setdefault(package.database, {}).setdefault(package.name, []).append(package)
@@ -118,7 +117,7 @@ def find(packages: Iterable[SbomPackage], database: Database) -> tuple[Vulnerabi
                 for package in wanted[name]:
                     if affects(advisory, package):
                         hits.append((package, advisory))
-    return grouped(hits)
+    return hits
 
 
 def affects(advisory: Advisory, package: SbomPackage) -> bool:

@@ -23,6 +23,8 @@ from buildonce.stages.evidence import Evidence
 from buildonce.stages.finding import Failure, Finding
 from buildonce.stages.image import build_image, publish
 from buildonce.stages.lint import format_and_lint
+from buildonce.stages.sbom import sbom_image, sbom_python
+from buildonce.stages.sca import sca
 from buildonce.stages.severity import Severity
 from buildonce.stages.tool import ToolBroken, ToolRun, run_tool
 from buildonce.stages.type_check import type_check
@@ -47,6 +49,9 @@ __all__ = [
     "publish",
     "python_environment",
     "run_tool",
+    "sbom_image",
+    "sbom_python",
+    "sca",
     "smoke_test",
     "type_check",
     "unit_tests",
