@@ -82,7 +82,12 @@ def sbom(kind: str) -> Attestation:
 
 
 def vulnerability(
-    name: str, score: str | None, *, waived: bool = False, severity: str | None = None
+    name: str,
+    score: str | None,
+    *,
+    waived: str | None = None,
+    severity: str | None = None,
+    fixed: tuple[str, ...] = ("3.1.3", "4.0"),
 ) -> dict[str, Any]:
     return {
         "id": name,
@@ -90,9 +95,9 @@ def vulnerability(
         "annotations": {
             "package": "jinja2",
             "version": "3.1.2",
-            "fixed": ["3.1.3"],
+            "fixed": list(fixed),
             "severity": severity,
-            "waived": {"reason": "not reachable", "expires": "2027-01-01"} if waived else None,
+            "waived": {"reason": "not reachable", "expires": waived} if waived else None,
         },
     }
 

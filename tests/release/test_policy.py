@@ -251,11 +251,14 @@ def test_a_bill_of_materials_must_have_something_in_it(kind: str) -> None:
     ("bad", "state", "found"),
     [
         (scan(vulnerability("CVE-2", "9.8")), "failed",
-         "CVE-2 (critical) in jinja2 3.1.2, fixed in 3.1.3"),
+         "CVE-2 (critical) in jinja2 3.1.2, fixed in 3.1.3 or 4.0"),
         (scan(vulnerability("CVE-2", "7.0")), "failed", "CVE-2 (high)"),
-        # A score that nobody gave, or that is a vector, counts as the worst.
-        (scan(vulnerability("CVE-2", None)), "failed", "CVE-2 (critical)"),
-        (scan(vulnerability("CVE-2", "CVSS:3.1/AV:N")), "failed", "CVE-2 (critical)"),
+        # A score that nobody gave, or that is a vector, is none: it counts as bad enough.
+        (scan(vulnerability("CVE-2", None)), "failed", "CVE-2 (no score)"),
+        (scan(vulnerability("CVE-2", None, severity="unknown")), "failed", "CVE-2 (no score)"),
+        (scan(vulnerability("CVE-2", "CVSS:3.1/AV:N")), "failed", "CVE-2 (no score)"),
+        (scan(vulnerability("CVE-2", "9.8", waived="2026-11-20")), "failed",
+         "its waiver ended on 2026-11-20"),
         (scan(vulnerability("CVE-2", "1.0", severity="high")), "failed", "CVE-2 (high)"),
         (scan(vulnerability("CVE-2", "1.0", severity="hihg")), "error", "severity cannot be"),
         (scan(updated=NOW - timedelta(days=8)), "failed", "the database is 8 d old"),
@@ -272,7 +275,7 @@ def test_vulnerabilities(bad: Attestation, state: str, found: str) -> None:
 
 
 def test_vulnerabilities_that_are_accepted() -> None:
-    waived = with_instead(scan(vulnerability("CVE-2", "9.8", waived=True)))
+    waived = with_instead(scan(vulnerability("CVE-2", "9.8", waived="2026-11-21")))
     passed = next(line for line in decide(waived).lines if line.what == "vulnerabilities")
     assert passed.found.startswith(
         "1 known, none at or above high, 1 waived; database of 2026-11-20"
@@ -280,7 +283,13 @@ def test_vulnerabilities_that_are_accepted() -> None:
     lenient = STRICT.model_copy(
         update={"vulnerabilities": VulnerabilityRule(fail_on="critical", allow_sample=True)}
     )
-    assert decide(with_instead(scan(vulnerability("C", "8.0"), sample=True)), lenient).allowed
+    old = scan(vulnerability("C", "8.0"), sample=True, updated=NOW - timedelta(days=400))
+    assert decide(with_instead(old), lenient).allowed
+    rule = VulnerabilityRule(unscored="low", unfixed="note")
+    known = STRICT.model_copy(update={"vulnerabilities": rule})
+    unfixed = vulnerability("C", "9.8", fixed=())
+    assert decide(with_instead(scan(vulnerability("C", None), unfixed)), known).allowed
+    assert not decide(with_instead(scan(unfixed)), STRICT).allowed
 
 
 @pytest.mark.parametrize(

@@ -91,9 +91,13 @@ class VulnerabilityRule(Table):
         fail_on: one of this severity or worse is refused, unless it is waived.
         database_max_age: how old the advisory database may be when the release enters.
         allow_sample: the repository's small sample of advisories will do as a database.
+        unscored: what one without any score counts as; "fail": as `fail_on`.
+        unfixed: "note" lets one in that no version mends yet.
     """
 
     fail_on: Severity = "high"
+    unscored: Severity | Literal["fail"] = "fail"
+    unfixed: Literal["fail", "note"] = "fail"
     database_max_age: Duration = timedelta(days=7)
     allow_sample: bool = False
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from buildonce import predicates
+from buildonce.config.policies import VulnerabilityRule
 from buildonce.release.evidence import Attestation
-from buildonce.release.policy import Case, Line
+from buildonce.release.policy import Case, Line, State
 from buildonce.release.policy_judging import (
     AGAIN,
     SKEW,
@@ -19,6 +21,7 @@ from buildonce.release.policy_judging import (
 )
 from buildonce.release.policy_patterns import matches
 from buildonce.release.policy_predicates import (
+    Database,
     Licences,
     Provenance,
     Sarif,
@@ -160,45 +163,47 @@ def vulnerabilities(case: Case) -> Iterator[Line]:
 
     def judge(found: Attestation, line: LineOf) -> Iterator[Line]:
         said = read(Vulnerabilities, found).scanner
-        age = case.now - said.db.lastUpdate
-        bad = [
-            item for item in said.result if not item.waived and at_least(item.worst, rule.fail_on)
-        ]
-        waived = sum(item.waived for item in said.result)
-        kind = "sample" if said.db.sample else "database"
+        today = case.now.date()
+        bad = [item for item in said.result if item.breaks(rule, today)]
         if bad:
             yield line(
                 "failed",
                 listed([str(item) for item in bad]),
                 "take the fixed versions and release anew; or waive it in [[waivers]]",
             )
-        if said.db.sample and not rule.allow_sample:
-            yield line(
-                "failed",
-                "it was matched against a sample of advisories only",
-                "buildonce advisories update, then release anew; or allow_sample = true",
-            )
-        if age < -SKEW:
-            yield line(
-                "error",
-                f"the {kind} is of {day(said.db.lastUpdate)}, in the future",
-                "set the clocks right",
-            )
-        elif age > rule.database_max_age:
-            yield line(
-                "failed",
-                f"the {kind} is {span_of(age)} old",
-                "buildonce advisories update, then release anew",
-            )
-        elif not bad and not (said.db.sample and not rule.allow_sample):
+        unfit = _unfit(said.db, rule, case.now)
+        if unfit is not None:
+            yield line(*unfit)
+        elif not bad:
+            waived = sum(item.waived(today) for item in said.result)
             yield line(
                 "passed",
                 f"{len(said.result)} known, none at or above {rule.fail_on}"
                 + (f", {waived} waived" if waived else "")
-                + f"; {kind} of {day(said.db.lastUpdate)}",
+                + f"; {'sample' if said.db.sample else 'database'} of {day(said.db.lastUpdate)}",
             )
 
     yield from judged(case, "vulnerabilities", wanted, predicates.VULNERABILITIES, None, judge)
+
+
+def _unfit(
+    database: Database, rule: VulnerabilityRule, now: datetime
+) -> tuple[State, str, str] | None:
+    """Why a database proves nothing; None when it will do."""
+    update = "buildonce advisories update, then release anew"
+    age = now - database.lastUpdate
+    if age < -SKEW:
+        return "error", f"the database is of {day(database.lastUpdate)}, in the future", update
+    if database.sample and not rule.allow_sample:
+        return (
+            "failed",
+            "it was matched against a sample of advisories only",
+            f"{update}; or allow_sample = true",
+        )
+    # A sample is as old as what is in it, and nobody brings it up to date.
+    if age > rule.database_max_age and not database.sample:
+        return "failed", f"the database is {span_of(age)} old", update
+    return None
 
 
 def sast(case: Case) -> Iterator[Line]:

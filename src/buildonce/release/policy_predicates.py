@@ -9,7 +9,7 @@ vulnerabilities), as in-toto demands of readers; in our own, an unknown field ra
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -22,8 +22,9 @@ from pydantic import (
     ValidationError,
 )
 
+from buildonce.config.policies import VulnerabilityRule
 from buildonce.release.evidence import Attestation
-from buildonce.severity import SEVERITIES, Severity, from_score, rank
+from buildonce.severity import SEVERITIES, Severity, at_least, from_score, rank
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -105,7 +106,9 @@ class Sbom(Standard):
     components: Annotated[list[Component], Field(min_length=1)]
 
 
-class _Database(Standard):
+class Database(Standard):
+    """What a scan was made against."""
+
     lastUpdate: Time
     sample: bool
 
@@ -115,12 +118,17 @@ class _Score(Standard):
     score: str | float | int
 
 
+class _Waived(Standard):
+    reason: Word
+    expires: date
+
+
 class _Note(Standard):
     package: str = ""
     version: str = ""
     fixed: tuple[str, ...] = ()
     severity: Literal["unknown", "info", "low", "medium", "high", "critical"] | None = None
-    waived: dict[str, Any] | None = None
+    waived: _Waived | None = None
 
 
 class Vulnerability(Standard):
@@ -131,23 +139,33 @@ class Vulnerability(Standard):
     annotations: _Note = _Note()
 
     @property
-    def worst(self) -> Severity:
-        """How bad it is; without any score, as bad as can be: nobody knows better."""
+    def worst(self) -> Severity | None:
+        """The worst that anybody says of it; None when nobody says anything."""
         word = self.annotations.severity
         named: list[Severity] = [] if word is None or word == "unknown" else [word]
         scored = [found for item in self.severity if (found := _scored(item.score)) is not None]
-        return max([*named, *scored], key=rank, default="critical")
+        return max([*named, *scored], key=rank, default=None)
 
-    @property
-    def waived(self) -> bool:
-        """Whether somebody accepted it, in the open."""
-        return self.annotations.waived is not None
+    def waived(self, today: date) -> bool:
+        """Whether somebody accepted it, in the open, for longer than until yesterday."""
+        waiver = self.annotations.waived
+        return waiver is not None and waiver.expires >= today
+
+    def breaks(self, rule: VulnerabilityRule, today: date) -> bool:
+        """Whether the rule keeps a release out for it."""
+        unscored = rule.fail_on if rule.unscored == "fail" else rule.unscored
+        return (
+            at_least(self.worst or unscored, rule.fail_on)
+            and not self.waived(today)
+            and (bool(self.annotations.fixed) or rule.unfixed == "fail")
+        )
 
     def __str__(self) -> str:
         note = self.annotations
         of = f" in {note.package} {note.version}".rstrip() if note.package else ""
-        fixed = f", fixed in {', '.join(note.fixed)}" if note.fixed else ", no fix known"
-        return f"{self.id} ({self.worst}){of}{fixed}"
+        fixed = f", fixed in {' or '.join(note.fixed)}" if note.fixed else ", no fix known"
+        over = f", its waiver ended on {note.waived.expires}" if note.waived else ""
+        return f"{self.id} ({self.worst or 'no score'}){of}{fixed}{over}"
 
 
 def _scored(score: str | float) -> Severity | None:
@@ -160,7 +178,7 @@ def _scored(score: str | float) -> Severity | None:
 
 
 class _Scanner(Standard):
-    db: _Database
+    db: Database
     result: tuple[Vulnerability, ...]
 
 
@@ -343,7 +361,7 @@ class Advisory(Ours):
 
     def __str__(self) -> str:
         of = f" in {self.package} {self.version}".rstrip() if self.package else ""
-        fixed = f", fixed in {', '.join(self.fixed)}" if self.fixed else ", no fix known"
+        fixed = f", fixed in {' or '.join(self.fixed)}" if self.fixed else ", no fix known"
         return f"{self.id} ({self.severity}){of}{fixed}"
 
 
