@@ -15,6 +15,8 @@ Every deployment ends with the environment's smoke path; a failure puts back wha
 
 from __future__ import annotations
 
+import sys
+
 import anyio
 
 from buildonce.pipeline import Pipeline
@@ -30,7 +32,7 @@ from buildonce.stages import (
 
 
 async def main() -> None:
-    async with Pipeline.from_config("ci/pipeline.toml") as pipeline:
+    async with Pipeline.from_config("ci/pipeline.toml", arguments=sys.argv[1:]) as pipeline:
         source = pipeline.source()
         python = pipeline.image("python")
         tools = python_environment(python, source.file("requirements/dev.txt"))
@@ -41,7 +43,9 @@ async def main() -> None:
                 checks.start(format_and_lint, source, tools)
                 checks.start(type_check, source, tools)
                 checks.start(unit_tests, source, tools)
-                image = checks.start(build_image, source, build_args=base)
+                image = checks.start(pipeline.once(build_image), source, build_args=base)
+            if pipeline.pull_request:
+                return  # a proposal: checked as a commit is, and nothing leaves this machine
             release = await pipeline.release(image)
 
         async with pipeline.stage("acceptance"):

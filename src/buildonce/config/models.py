@@ -43,15 +43,22 @@ from buildonce.config.windows import WindowConfig
 
 PROFILE_VARIABLE = "BUILDONCE_PROFILE"
 
+_PLATFORM = r"^[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?$"
 # Registry host with an optional port, then at least one path component (OCI distribution grammar).
 _REPOSITORY = r"^[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$"
 
 
 class ProjectConfig(Table):
-    """What is shipped, and where its image is pushed."""
+    """What is shipped, and where its image is pushed.
+
+    Attributes:
+        platforms: what the image is built for ("linux/arm64"); of several, the index is the
+            artifact. Left out: the platform of the engine.
+    """
 
     name: Annotated[str, Field(pattern=NAME)]
     repository: Annotated[str, Field(pattern=_REPOSITORY)]
+    platforms: tuple[Annotated[str, Field(pattern=_PLATFORM)], ...] = ()
 
 
 class StageConfig(Table):

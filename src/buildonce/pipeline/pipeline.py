@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import getpass
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 import anyio
 import dagger
@@ -23,9 +23,11 @@ from buildonce.pipeline.checks import Checks, Running
 from buildonce.pipeline.errors import explain, gate_error
 from buildonce.pipeline.history import History, read_history
 from buildonce.pipeline.journal import Journal
+from buildonce.pipeline.pull_request import asked_for_pull_request
+from buildonce.pipeline.releasing import Build, Releasing
 from buildonce.pipeline.signals import until_signal
 from buildonce.pipeline.stage import run_stage
-from buildonce.release import Image, Release, Revision, read_revision
+from buildonce.release import Release, Revision, read_revision
 from buildonce.report import (
     Problem,
     Progress,
@@ -36,12 +38,15 @@ from buildonce.report import (
     summarize,
     write_reports,
 )
-from buildonce.stages import Deployment, publish
+from buildonce.stages import Deployment
 
 if TYPE_CHECKING:
+    from buildonce.advisories import Database
     from buildonce.delivery.smoke import Smoke
 
 _tracer = trace.get_tracer("buildonce")
+
+P = ParamSpec("P")
 
 Connect = Callable[[], AbstractAsyncContextManager[object]]
 
@@ -52,6 +57,7 @@ class Pipeline:
     Attributes:
         config: the configuration.
         revision: what is built.
+        pull_request: what is built is only proposed: it is checked, not released or deployed.
         run: id of this run in the ledger.
     """
 
@@ -62,10 +68,14 @@ class Pipeline:
         history: History,
         ledger: Ledger,
         journal: Journal,
+        *,
+        pull_request: bool = False,
     ) -> None:
         self.config = config
         self.revision = revision
+        self.pull_request = pull_request
         self._history = history
+        self._releasing = Releasing(config, revision, journal, looks_up=not pull_request)
         self.run = journal.record.run
         self._ledger = ledger
         self._journal = journal
@@ -74,7 +84,11 @@ class Pipeline:
     @classmethod
     @asynccontextmanager
     async def from_config(
-        cls, path: str | Path = "ci/pipeline.toml", *, connect: Connect = dagger.connection
+        cls,
+        path: str | Path = "ci/pipeline.toml",
+        *,
+        arguments: Sequence[str] = (),
+        connect: Connect = dagger.connection,
     ) -> AsyncIterator[Pipeline]:
         """Run the body as a pipeline of the project in the working directory.
 
@@ -84,6 +98,8 @@ class Pipeline:
 
         Args:
             path: the configuration.
+            arguments: of the command line. `--pull-request`, or BUILDONCE_PULL_REQUEST=1 in the
+                environment, makes this the run of a pull request.
             connect: makes the connection to the Dagger API.
 
         Example:
@@ -98,6 +114,7 @@ class Pipeline:
         )
         journal: Journal | None = None
         try:
+            pull_request = asked_for_pull_request(arguments)
             config = await anyio.to_thread.run_sync(Config.load, Path(path))
             revision = await read_revision(root)
             history = await read_history(root)
@@ -108,7 +125,9 @@ class Pipeline:
             async with AsyncExitStack() as stack:
                 ledger = await stack.enter_async_context(Ledger.open(config.ledger_path))
                 journal = Journal(ledger, record, Progress(), root, out)
-                pipeline = cls(config, revision, history, ledger, journal)
+                pipeline = cls(
+                    config, revision, history, ledger, journal, pull_request=pull_request
+                )
                 await journal.append(
                     "run.started",
                     {
@@ -189,6 +208,17 @@ class Pipeline:
             return image
         return base.with_file(f"/usr/local/bin/{name}", image.file(tool.path), permissions=0o755)
 
+    async def advisories(self) -> Database:
+        """The database of known vulnerabilities that `[advisories]` names.
+
+        Raises:
+            BadDatabase: it is missing, empty, damaged, or older than the configuration allows.
+        """
+        from buildonce.advisories import open_database
+
+        read = partial(open_database, self.config.advisories, near=self.config.path)
+        return await anyio.to_thread.run_sync(read)
+
     def history(self) -> dagger.Directory:
         """Every commit that the checkout knows, as a bare Git repository: what secrets may lie in.
 
@@ -237,33 +267,43 @@ class Pipeline:
         """
         return Checks(self._current_stage("checks"), self._journal, self.config)
 
+    def once(self, build: Build[P]) -> Build[P]:
+        """A build stage that is done once for each version, whoever runs the pipeline again.
+
+        A version that the registry holds, signed and with all its evidence, is not built again: its
+        image goes through the checks. A registry that does not answer is an error, never "absent".
+
+        Example:
+            image = checks.start(pipeline.once(build_image), source)
+        """
+        return self._releasing.once(build)
+
     async def release(self, image: dagger.Container | Running[dagger.Container]) -> Release:
-        """Cut the release: push the image, once, and record its digest.
+        """Cut the release: push the image, once; sign it, and what the checks found, on its digest.
 
         Args:
             image: what was built; also as it was started among the checks.
 
         Raises:
             CheckFailed: a check of this run did not pass. Nothing was pushed.
+            ReleaseConflict: this version was released before, and was something else.
         """
-        failing = [check for stage in self._journal.record.stages for check in stage.failing]
-        if failing:
+        self._refuse_for_pull_requests("cuts no release")
+        stages = self._journal.record.stages
+        if failing := [check for stage in stages for check in stage.failing]:
             raise gate_error(failing)
         container = await image if isinstance(image, Running) else image
-        # A tag so that the registry keeps it; everything after this goes by the digest.
-        tag = re.sub(r"[^A-Za-z0-9_.-]", "-", self.revision.version)[:128]
-        repository = self.config.project.repository
-        reference = await publish(container, f"{repository}:{tag}")
-        pushed = Image(repository, Image.from_reference(reference).digest)
-        known = await self._ledger.release(pushed.digest) is not None
-        release, changed = await self._record_release(pushed)
+        checks = [check for stage in stages for check in stage.checks]
+        release, changed = await self._releasing.cut(container, checks)
+        known = await self._ledger.release(release.image.digest) is not None
+        await self._record_release(release)
         if isinstance(image, Running):
             # Only now it is known whether the build gave anything new.
-            image.record.cached, image.record.summary = known, pushed.digest
+            image.record.cached, image.record.summary = known, release.image.digest
         record = self._journal.record
         record.release, record.release_changed = release, changed
-        state = "released" if changed else "release as before"
-        self._journal.progress.say(f"  {state}: {release.version} {pushed.digest}")
+        state = "released and signed" if changed else "release as before"
+        self._journal.progress.say(f"  {state}: {release.version} {release.image.digest}")
         return release
 
     async def deploy(self, release: Release, *, to: str, smoke: Smoke | None = None) -> Deployment:
@@ -282,6 +322,7 @@ class Pipeline:
             RolledBack: it failed, and what ran before runs again.
             ConfigError: the pipeline may not deploy there, or not yet.
         """
+        self._refuse_for_pull_requests("is deployed nowhere")
         # Here and not above: a pipeline that deploys nothing needs none of it.
         from buildonce import delivery
 
@@ -331,27 +372,19 @@ class Pipeline:
             identity=f"{release.image.digest} {brought_by}",
         )
 
-    async def _record_release(self, image: Image) -> tuple[Release, bool]:
-        """The release of this image, and whether it is a new one."""
-        known = await self._ledger.release(self.revision.version)
-        if (
-            known is not None
-            and known["digest"] == image.digest
-            and known["repository"] == image.repository
-            and known["configuration"] == self.config.digest
-        ):
-            return Release.from_json({**known}), False
-        release = Release(
-            version=self.revision.version,
-            revision=self.revision.commit,
-            image=image,
-            created=datetime.now(UTC),
-            configuration=self.config.digest,
-        )
-        committed = self.revision.committed.isoformat()
-        data = {**release.to_json(), "committed_at": committed}
-        await self._journal.append("release.created", data)
-        return release, True
+    async def _record_release(self, release: Release) -> None:
+        """Have the release in this machine's ledger: it may have been cut on another one."""
+        known = await self._ledger.release(release.version)
+        if known is None or Release.from_json({**known}) != release:
+            data = {**release.to_json(), "committed_at": self.revision.committed.isoformat()}
+            await self._journal.append("release.created", data)
+
+    def _refuse_for_pull_requests(self, what: str) -> None:
+        if self.pull_request:
+            raise BuildonceError(
+                f"a pull request {what}",
+                remedy="end the pipeline before: if pipeline.pull_request: return",
+            )
 
     def _current_stage(self, what: str) -> StageRecord:
         if self._stage is None:

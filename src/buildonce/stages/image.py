@@ -17,6 +17,7 @@ async def build_image(
     dockerfile: str = "Dockerfile",
     build_args: Mapping[str, str] | None = None,
     target: str = "",
+    platform: str | None = None,
 ) -> dagger.Container:
     """Build the image of a Dockerfile, and wait until it is built. Nothing is pushed.
 
@@ -26,6 +27,7 @@ async def build_image(
         dockerfile: path of the Dockerfile in the source.
         build_args: values of its ARGs, such as the base image.
         target: which of its stages to build; "" is the last.
+        platform: what it is built for ("linux/arm64"); None is what the engine runs on.
 
     Raises:
         dagger.ExecError: a command of the Dockerfile failed.
@@ -41,6 +43,7 @@ async def build_image(
         dockerfile=dockerfile,
         build_args=[dagger.BuildArg(name, value) for name, value in arguments.items()],
         target=target,
+        platform=None if platform is None else dagger.Platform(platform),
     )
     return await image.sync()
 
