@@ -122,10 +122,12 @@ async def test_a_working_directory_that_is_a_file(base: dagger.Container) -> Non
 
 async def test_host_name_and_hosts(base: dagger.Container) -> None:
     fresh = base.with_env_variable("FRESH", unique())  # what is in hosts is in no cache key
-    ran = fresh.with_exec(sh("hostname; head -2 /etc/hosts"))
-    assert await ran.stdout() == (
-        "dagger\n127.0.0.1\tlocalhost dagger\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-    )
+    hosts = await fresh.with_exec(["head", "-2", "/etc/hosts"]).stdout()
+    assert hosts == "127.0.0.1\tlocalhost dagger\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+    name = await fresh.with_exec(["hostname"]).stdout()
+    assert name == on(dagger="dagger\n", embedded="buildkitsandbox\n")
+    # Whatever it is, programs that look themselves up find loopback.
+    assert await fresh.with_exec(sh("grep -w $(hostname) /etc/hosts")).stdout()
 
 
 async def test_the_image_s_own_hosts_are_hidden_and_kept(base: dagger.Container) -> None:

@@ -3,7 +3,7 @@
 The command runs under the shim (`engine/shim/`), mounted from outside the image, which keeps what
 it writes (`stdout`, `stderr`, `combined`, `exit`) in a scratch mount of its own. What must stay
 out of layers and cache keys (certificates, proxies, package indexes, service addresses, secrets)
-reaches the command through BuildKit's secret mounts, which are in neither.
+reaches the command as BuildKit's secrets, which are in neither.
 
 Mount 0 is the root file system, 1 the shim, 2 its output; the user's own follow.
 """
@@ -34,10 +34,10 @@ OUT_MOUNT = f"{ROOT}/out"
 OUT = f"{OUT_MOUNT}/o"  # a folder in the mount that any user may write to
 OUT_IN_RESULT = "/o"
 STDIN = f"{ROOT}/stdin"
-HOST_SETTINGS = f"{ROOT}/host.json"
 HOST_CA = f"{ROOT}/ca.pem"
 SPECIFICATION = shim.SPECIFICATION
-HOSTNAME = "dagger"
+
+# No host name is set: BuildKit keeps network namespaces ready only for containers without one.
 
 HOST_SETTINGS_ID = "buildonce:host-settings"
 HOST_CA_ID = "buildonce:host-ca"
@@ -139,7 +139,6 @@ def run(engine: Engine, container: ContainerState, command: Command) -> Containe
         secret_files=secret_files,
         tracing=tracing(container.image.env),
         caches=[m.cache.key for m in container.mounts if m.cache is not None],
-        host=HOST_SETTINGS,
     )
     _meta(op, container, specification)
     if command.privileged:
@@ -162,7 +161,6 @@ def _meta(op: pb.Op, container: ContainerState, specification: ExecSpec) -> None
     meta.args.append(SHIM)
     meta.cwd = container.workdir
     meta.user = container.image.user
-    meta.hostname = HOSTNAME
     meta.removeMountStubsRecursive = True  # or the image would keep our empty folders
     env = dict(container.image.env)
     env.setdefault("PATH", DEFAULT_PATH)
@@ -196,13 +194,13 @@ def tracing(env: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 def host(mounts: Mounts) -> None:
     # Optional and the same for everyone, so that cache keys do not depend on the machine.
-    for target, identity in ((HOST_SETTINGS, HOST_SETTINGS_ID), (HOST_CA, HOST_CA_ID)):
-        mounts.add(
-            target,
-            None,
-            mountType=pb.SECRET,
-            secretOpt=pb.SecretOpt(ID=identity, mode=0o444, optional=True),
-        )
+    mounts.op.exec.secretenv.add(ID=HOST_SETTINGS_ID, name=shim.HOST, optional=True)
+    mounts.add(
+        HOST_CA,
+        None,
+        mountType=pb.SECRET,
+        secretOpt=pb.SecretOpt(ID=HOST_CA_ID, mode=0o444, optional=True),
+    )
 
 
 def hosts_file(engine: Engine, mounts: Mounts, container: ContainerState) -> None:
@@ -306,14 +304,14 @@ def wrap(
             mounts.outputs = max((m.output for m in op.exec.mounts), default=-1) + 1
             mounts.add(SHIM, engine.shim, path="/shim")
             mounts.add(OUT_MOUNT, _writable_folder(engine.platform), writable=True)
-            host(mounts)
             _only_given(op, secrets, sockets)
+            given = [variable.name for variable in op.exec.secretenv]
+            host(mounts)
             specification = ExecSpec(
                 args=list(op.exec.meta.args),
                 out=OUT,
                 tracing=tracing(_pairs(op.exec.meta.env)),
-                host=HOST_SETTINGS,
-                secret_env=[variable.name for variable in op.exec.secretenv],
+                secret_env=given,
                 secret_files=[
                     m.dest
                     for m in op.exec.mounts
@@ -338,7 +336,7 @@ def _pairs(env: Iterable[str]) -> Iterable[tuple[str, str]]:
         yield name, value
 
 
-_OURS = (SHIM, OUT_MOUNT, HOST_SETTINGS, HOST_CA)
+_OURS = (SHIM, OUT_MOUNT, HOST_CA)
 
 
 def _only_given(op: pb.Op, secrets: Mapping[str, str], sockets: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import anyio
 from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream
 
 from buildonce.engine import lowering
-from buildonce.engine.buildkit import BuildkitError, Container, ExecSpec, Process, Relay
+from buildonce.engine.buildkit import BuildkitError, Container, ExecSpec, Process, Relay, shim
 from buildonce.engine.buildkit.container import STDERR, STDOUT
 from buildonce.engine.buildkit.proto import ops_pb2 as pb
 from buildonce.engine.errors import ExecFailed, QueryFailed
@@ -95,6 +95,7 @@ async def run_service(
         env |= dict(image.env)
         cwd, user = service.container.workdir, image.user
         secret_env = {name: secret.identity for name, secret in service.container.secrets}
+        secret_env[shim.HOST] = lowering.HOST_SETTINGS_ID
         ports = [port.number for port in image.ports]
         checked = [p.number for p in image.ports if p.health_check and p.protocol == "TCP"]
     env[lowering.SPECIFICATION] = specification.to_json()
@@ -203,7 +204,6 @@ def _specification(service: ServiceState) -> ExecSpec:
     return ExecSpec(
         args=service.args,
         tracing=lowering.tracing(service.container.image.env),
-        host=lowering.HOST_SETTINGS,
         secret_env=[name for name, _ in service.container.secrets],
         secret_files=[m.target for m in service.container.mounts if m.secret is not None],
     )

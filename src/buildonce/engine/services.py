@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 LINGER = 10.0  # seconds a service stays after its last user: the next is often close behind
 LAST_LINES = 40
 
-_LOCALHOST = "127.0.0.1\tlocalhost dagger\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+# The last is what BuildKit calls a container that has no name of its own.
+_LOCALHOST = (
+    "127.0.0.1\tlocalhost dagger\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+    "127.0.0.1\tbuildkitsandbox\n"
+)
 
 
 @dataclass(eq=False)

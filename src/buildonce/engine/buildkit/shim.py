@@ -17,6 +17,8 @@ from typing import Literal
 
 PATH = "/.buildonce/shim"
 SPECIFICATION = "_BUILDONCE_EXEC"
+# The variable with settings of the host's, JSON: {"env": {…}}, defaults for the command's own.
+HOST = "_BUILDONCE_HOST"
 
 # What the daemon sets in every exec to trace it. It would override what the user has set.
 TRACING = (
@@ -53,7 +55,6 @@ class ExecSpec:
         tracing: the command's own of the variables by which the daemon traces its steps.
         caches: the cache volumes of the exec, which the shim has no use for; the daemon leaves
             them out of the exec's cache key, and here they are in it.
-        host: JSON file {"env": {…}} with defaults for the command's environment.
         relays: see `Relay`.
     """
 
@@ -67,7 +68,6 @@ class ExecSpec:
     secret_files: Sequence[str] = ()
     tracing: Mapping[str, str] = field(default_factory=dict)
     caches: Sequence[str] = ()
-    host: str | None = None
     relays: Sequence[Relay] = ()
 
     def to_json(self) -> str:

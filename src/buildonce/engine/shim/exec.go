@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -13,7 +12,10 @@ import (
 	"syscall"
 )
 
-const specificationVariable = "_BUILDONCE_EXEC"
+const (
+	specificationVariable = "_BUILDONCE_EXEC"
+	hostVariable          = "_BUILDONCE_HOST" // JSON, see hostSettings
+)
 
 // specification says what to run. Paths are the container's; relative ones start at the command's
 // working directory.
@@ -28,7 +30,6 @@ type specification struct {
 	SecretFiles    []string `json:"secret_files"`
 	// What the command is to have of the variables that the daemon sets for its own tracing.
 	Tracing map[string]string `json:"tracing"`
-	Host    string            `json:"host"` // JSON file with settings of the host's, see hostSettings
 	Relays  []relay           `json:"relays"`
 }
 
@@ -189,9 +190,16 @@ func reap(pid int) int {
 // to trace its own steps, with the host's defaults.
 func environment(spec *specification) ([]string, error) {
 	var env []string
+	var settings hostSettings
 	has := map[string]bool{}
 	for _, variable := range os.Environ() {
-		name, _, _ := strings.Cut(variable, "=")
+		name, value, _ := strings.Cut(variable, "=")
+		if name == hostVariable {
+			if err := json.Unmarshal([]byte(value), &settings); err != nil {
+				return nil, fmt.Errorf("%s: %w", hostVariable, err)
+			}
+			continue
+		}
 		if name == specificationVariable || tracing[name] {
 			continue
 		}
@@ -200,22 +208,6 @@ func environment(spec *specification) ([]string, error) {
 	}
 	for name, value := range spec.Tracing {
 		env = append(env, name+"="+value)
-	}
-	if spec.Host == "" {
-		return env, nil
-	}
-	data, err := os.ReadFile(spec.Host)
-	if errors.Is(err, fs.ErrNotExist) {
-		return env, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var settings hostSettings
-	if len(data) > 0 {
-		if err := json.Unmarshal(data, &settings); err != nil {
-			return nil, fmt.Errorf("%s: %w", spec.Host, err)
-		}
 	}
 	for name, value := range settings.Env {
 		if !has[name] {
