@@ -18,13 +18,14 @@ A check returns a `Check`, also when it failed; it raises when it could not be m
 
 from buildonce.stages.check import Check
 from buildonce.stages.deployment import Deployment, acceptance_tests, smoke_test
-from buildonce.stages.environment import python_environment
+from buildonce.stages.environment import python_environment, scanner_environment
 from buildonce.stages.evidence import Evidence
 from buildonce.stages.finding import Failure, Finding
 from buildonce.stages.image import build_image, publish
 from buildonce.stages.lint import format_and_lint
 from buildonce.stages.sbom import sbom_image, sbom_python
 from buildonce.stages.sca import sca
+from buildonce.stages.secrets import secrets
 from buildonce.stages.severity import Severity
 from buildonce.stages.tool import ToolBroken, ToolRun, run_tool
 from buildonce.stages.type_check import type_check
@@ -52,6 +53,8 @@ __all__ = [
     "sbom_image",
     "sbom_python",
     "sca",
+    "scanner_environment",
+    "secrets",
     "smoke_test",
     "type_check",
     "unit_tests",
