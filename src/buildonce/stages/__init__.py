@@ -22,6 +22,7 @@ from buildonce.stages.environment import python_environment, scanner_environment
 from buildonce.stages.evidence import Evidence
 from buildonce.stages.finding import Failure, Finding
 from buildonce.stages.image import build_image, publish
+from buildonce.stages.licences import licences
 from buildonce.stages.lint import format_and_lint
 from buildonce.stages.sbom import sbom_image, sbom_python
 from buildonce.stages.sca import sca
@@ -47,6 +48,7 @@ __all__ = [
     "apply_waivers",
     "build_image",
     "format_and_lint",
+    "licences",
     "publish",
     "python_environment",
     "run_tool",
