@@ -157,6 +157,27 @@ class Approval(TypedDict):
     reason: NotRequired[str | None]
 
 
+class PolicyDecided(TypedDict):
+    environment: Id
+    version: Id
+    digest: Digest
+    policy: Name
+    allowed: bool
+    reason: Reason
+    lines: list[Any]  # those that deny it: {what, state, found, wanted}
+
+
+class ReleaseStatus(TypedDict):
+    version: Id
+    digest: Digest
+    status: Digest  # of the signed statement in the registry
+    state: Literal["withdrawn", "reinstated", "good"]
+    environments: list[Any] | None  # None: everywhere
+    actor: str
+    reason: str
+    advisories: NotRequired[list[Any]]
+
+
 class RunFinished(TypedDict):
     result: RunResult
     seconds: Seconds
@@ -173,6 +194,8 @@ KINDS: dict[str, type] = {
     "rollout.finished": RolloutFinished,
     "approval.given": Approval,
     "approval.refused": Approval,
+    "policy.decided": PolicyDecided,
+    "release.status": ReleaseStatus,
     "run.finished": RunFinished,
 }
 """Every kind that can be appended, with the form of its data."""
@@ -261,6 +284,8 @@ def _problem(hint: Any, value: Any) -> str | None:
     if origin is Literal:
         choices = get_args(hint)
         return None if value in choices else f"one of {', '.join(choices)}"
+    if origin is list:
+        return None if isinstance(value, list) else "a list"
     if origin is dict:
         return None if isinstance(value, dict) else "a table"
     if hint is float:

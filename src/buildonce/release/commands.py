@@ -15,6 +15,7 @@ import anyio
 import typer
 
 from buildonce.config import Config
+from buildonce.release import policy_commands
 from buildonce.release.errors import RecordRefused
 from buildonce.release.evidence import Trust, Verified
 from buildonce.release.models import Record
@@ -25,6 +26,8 @@ T = TypeVar("T")
 app = typer.Typer()
 releases = typer.Typer(help="Releases in the registry.", no_args_is_help=True)
 app.add_typer(releases, name="release")
+app.add_typer(policy_commands.app)
+policy_commands.register(releases)
 
 NAME = typer.Argument(
     help="Version, commit (7 digits or more), digest of the image, or latest.", show_default=False

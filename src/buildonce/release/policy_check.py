@@ -12,14 +12,16 @@ known, and that is an error of its own: neither "absent" nor "passed".
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from buildonce import predicates
 from buildonce.config import Config, EnvironmentConfig
 from buildonce.config.policies import PolicyConfig
+from buildonce.errors import BuildonceError, ExitCode
 from buildonce.ledger import Ledger, Rollout
-from buildonce.release.errors import RecordRefused
+from buildonce.release.errors import EvidenceUnavailable, RecordRefused, RegistryError
 from buildonce.release.evidence import Identity, Trust, Verified, read_evidence
 from buildonce.release.keys import own_trust, read_public_key
 from buildonce.release.models import Record, Release
@@ -51,6 +53,16 @@ def trust_of(policy: PolicyConfig, config: Config) -> Trust:
     )
 
 
+class PolicyUndecided(BuildonceError):
+    """A policy could not be asked, because the registry did not answer; exit code 70.
+
+    Nothing is let in, and nothing is said about the release: the same question may be answered in a
+    minute.
+    """
+
+    exit_code = ExitCode.TOOL_FAILED
+
+
 async def examine(
     release: Release,
     environment: str,
@@ -73,12 +85,27 @@ async def examine(
         reason: deploy or rollback.
 
     Raises:
-        EvidenceUnavailable: the registry did not give a whole answer.
+        PolicyUndecided: the registry did not give a whole answer.
         BuildonceError: a public key of the policy cannot be read.
     """
+    with _told(release, environment):
+        decision, _ = await _examine(
+            release, environment, config, ledger, registry, now or datetime.now(UTC), reason
+        )
+    return decision
+
+
+async def _examine(
+    release: Release,
+    environment: str,
+    config: Config,
+    ledger: Ledger | None,
+    registry: Registry,
+    now: datetime,
+    reason: Reason,
+) -> tuple[Decision, Verified]:
     place = config.environment(environment)
     name, policy = config.policy(environment)
-    now = now or datetime.now(UTC)
     if policy is None:
         dossier = Dossier(Verified(release.image))
     else:
@@ -92,9 +119,10 @@ async def examine(
             ran=await _ran(release, policy.verified_in, config, ledger, now),
             remembered=await _remembered(release, ledger),
         )
-    return evaluate(
+    decision = evaluate(
         policy, dossier, release, environment=place.name, now=now, name=name, reason=reason
     )
+    return decision, dossier.verified
 
 
 def verifier(
@@ -117,14 +145,11 @@ def verifier(
 
     async def verify(release: Release, environment: EnvironmentConfig) -> None:
         async with Registry() as registry:
-            decision = await examine(
-                release,
-                environment.name,
-                config=config,
-                ledger=ledger,
-                registry=registry,
-                reason=reason,
-            )
+            with _told(release, environment.name):
+                decision, verified = await _examine(
+                    release, environment.name, config, ledger, registry, datetime.now(UTC), reason
+                )
+        await remember_statuses(release, verified, ledger=ledger, run=run)
         await record_decision(decision, ledger=ledger, run=run, reason=reason)
         if not decision.allowed:
             raise PolicyDenied(decision)
@@ -136,6 +161,17 @@ def verifier(
             )
 
     return verify
+
+
+@contextmanager
+def _told(release: Release, environment: str) -> Iterator[None]:
+    try:
+        yield
+    except (EvidenceUnavailable, RegistryError) as error:
+        raise PolicyUndecided(
+            f"whether {release.version} may enter {environment} is not known: {error.message}",
+            remedy=error.remedy or "let the registry answer, then type this again",
+        ) from error
 
 
 async def record_decision(
