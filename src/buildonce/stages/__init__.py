@@ -22,6 +22,7 @@ from buildonce.stages.environment import python_environment, scanner_environment
 from buildonce.stages.evidence import Evidence
 from buildonce.stages.finding import Failure, Finding
 from buildonce.stages.image import build_image, publish
+from buildonce.stages.infrastructure import infrastructure
 from buildonce.stages.licences import licences
 from buildonce.stages.lint import format_and_lint
 from buildonce.stages.sbom import sbom_image, sbom_python
@@ -48,6 +49,7 @@ __all__ = [
     "apply_waivers",
     "build_image",
     "format_and_lint",
+    "infrastructure",
     "licences",
     "publish",
     "python_environment",
