@@ -9,7 +9,6 @@ The order is docker's: `credHelpers` of the host, `auths`, `credsStore`. The fil
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import shutil
@@ -97,7 +96,7 @@ def _login(entry: dict[str, Any], path: Path, host: str) -> Login | None:
     if entry.get("auth"):
         try:
             text = base64.b64decode(str(entry["auth"]), validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             raise RegistryError(
                 f"the login for {host} in {path} is damaged",
                 remedy=f"docker login {host}",

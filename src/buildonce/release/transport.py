@@ -240,18 +240,18 @@ class Transport:
     async def _host(self, host: str) -> _Host:
         async with self._finding.setdefault(host, anyio.Lock()):
             if host not in self._hosts:
-                schemes = _schemes(host)
+                found = schemes(host)
                 self._hosts[host] = (
-                    self._open(host, schemes[0])
-                    if len(schemes) == 1
-                    else await self._probe(host, schemes)
+                    self._open(host, found[0])
+                    if len(found) == 1
+                    else await self._probe(host, found)
                 )
             return self._hosts[host]
 
-    async def _probe(self, host: str, schemes: tuple[str, ...]) -> _Host:
-        """Which of the schemes the registry at a loopback or private address speaks."""
+    async def _probe(self, host: str, candidates: tuple[str, ...]) -> _Host:
+        """Which of the candidates the registry at a loopback or private address speaks."""
         troubles: list[Exception] = []
-        for scheme in schemes:
+        for scheme in candidates:
             known = self._open(host, scheme)
             try:
                 answer = await known.client.get(f"{scheme}://{_address(host)}/v2/")
@@ -267,7 +267,7 @@ class Transport:
                 if not (answer.status_code == 400 and b"HTTPS server" in answer.content[:200]):
                     return known
         # What the first scheme says of itself is told by the request that follows.
-        return self._open(host, schemes[0])
+        return self._open(host, candidates[0])
 
     def _open(self, host: str, scheme: str) -> _Host:
         plain = scheme == "http"
@@ -298,7 +298,7 @@ class Transport:
         if kind.lower() != "bearer" or "realm" not in values:
             raise _login_wanted(known.name)
         realm = httpx.URL(values["realm"])
-        if realm.scheme != "https" and "http" not in _schemes(realm.netloc.decode()):
+        if realm.scheme != "https" and "http" not in schemes(realm.netloc.decode()):
             raise RegistryError(
                 f"the registry {known.name} wants its password sent without TLS to {realm.host}"
             )
@@ -451,7 +451,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _schemes(host: str) -> tuple[str, ...]:
+def schemes(host: str) -> tuple[str, ...]:
     """What to try, in order: as cosign and docker do, only near addresses may be plain."""
     if _is_loopback(host):
         return ("http", "https")
