@@ -1,16 +1,17 @@
-"""This project's pipeline: one image is built, once, and the same digest goes to production.
+"""This project's own pipeline: one image is built, once, and the same digest goes to production.
 
     buildonce run python ci/main.py      (or, with Docker: dagger run python ci/main.py)
 
-    commit       format and lint ─┐
-                 type check ──────┤
-                 unit tests ──────┼─▶ release: pushed once, from here on a digest
-                 build the image ─┘
-    acceptance   deploy to staging ──┬─▶ smoke test
-                                     └─▶ acceptance tests
+    commit       secrets in files and history (ends the others)
+                 format and lint, type check ──────────────┐
+                 unit tests ───────────────────────────────┤
+                 build the image ─▶ SBOMs ─▶ vulnerabilities ─┴▶ release: pushed once and signed
+    acceptance   deploy to staging ──┬─▶ smoke test              with all this evidence; from
+                                     └─▶ acceptance tests        here on it is a digest
     production   deploy to production, by the same code
 
-Every deployment ends with the environment's smoke path; a failure puts back what ran before.
+Every deployment ends with the environment's smoke path; a failure puts back what ran before. With
+`--pull-request` it ends before the release: nothing is pushed, nothing is deployed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ from buildonce.stages import (
     build_image,
     format_and_lint,
     python_environment,
+    sbom_image,
+    sbom_python,
+    sca,
+    secrets,
     smoke_test,
     type_check,
     unit_tests,
@@ -40,10 +45,16 @@ async def main() -> None:
 
         async with pipeline.stage("commit"):
             async with pipeline.parallel() as checks:
+                checks.fail_fast(secrets, source, pipeline.history(), pipeline.tool("gitleaks"))
                 checks.start(format_and_lint, source, tools)
                 checks.start(type_check, source, tools)
                 checks.start(unit_tests, source, tools)
                 image = checks.start(pipeline.once(build_image), source, build_args=base)
+                sboms = [
+                    checks.start(sbom_python, image, python),
+                    checks.start(sbom_image, image, python, pipeline.tool("syft")),
+                ]
+                checks.start(sca, sboms, pipeline.tool("osv-scanner"), await pipeline.advisories())
             if pipeline.pull_request:
                 return  # a proposal: checked as a commit is, and nothing leaves this machine
             release = await pipeline.release(image)
