@@ -25,6 +25,7 @@ from buildonce.stages.image import build_image, publish
 from buildonce.stages.infrastructure import infrastructure
 from buildonce.stages.licences import licences
 from buildonce.stages.lint import format_and_lint
+from buildonce.stages.sast import sast
 from buildonce.stages.sbom import sbom_image, sbom_python
 from buildonce.stages.sca import sca
 from buildonce.stages.secrets import secrets
@@ -54,6 +55,7 @@ __all__ = [
     "publish",
     "python_environment",
     "run_tool",
+    "sast",
     "sbom_image",
     "sbom_python",
     "sca",
