@@ -25,6 +25,7 @@ from buildonce.stages import (
     acceptance_tests,
     build_image,
     format_and_lint,
+    licences,
     python_environment,
     sbom_image,
     sbom_python,
@@ -54,6 +55,7 @@ async def main() -> None:
                     checks.start(sbom_python, image, python),
                     checks.start(sbom_image, image, python, pipeline.tool("syft")),
                 ]
+                checks.start(licences, sboms[:1])
                 checks.start(sca, sboms, pipeline.tool("osv-scanner"), await pipeline.advisories())
             if pipeline.pull_request:
                 return  # a proposal: checked as a commit is, and nothing leaves this machine

@@ -1,4 +1,4 @@
-"""How bad a finding is: a leaf has it, because policies and the configuration say it too."""
+"""How bad a finding is; a leaf module has it, for policies and configuration say it too."""
 
 from __future__ import annotations
 
