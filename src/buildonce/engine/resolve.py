@@ -6,13 +6,15 @@ A field that makes an object only notes down a recipe. Work begins at the leaves
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 from graphql import (
     DocumentNode,
     ExecutionResult,
+    GraphQLField,
     GraphQLInputObjectType,
     GraphQLList,
     GraphQLNonNull,
@@ -26,14 +28,17 @@ from graphql import (
 )
 from graphql.validation import OverlappingFieldsCanBeMergedRule
 
-from buildonce.engine import operations
+from buildonce.engine import chains, operations
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import NotServed
 from buildonce.engine.recipe import Recipe
 
 ROOT = Recipe("Query", "", None, {})
 # That rule compares every two fields; a client's query is one long chain of single ones.
+_PLANS = 256  # queries whose plan is kept: programs ask for the same again
 _RULES = [rule for rule in specified_rules if rule is not OverlappingFieldsCanBeMergedRule]
+
+Plan: TypeAlias = tuple[chains.Step, ...] | None
 
 
 class Resolver:
@@ -42,6 +47,7 @@ class Resolver:
     def __init__(self, engine: Engine, schema: GraphQLSchema) -> None:
         self._engine = engine
         self._schema = schema
+        self._plans: OrderedDict[int, tuple[DocumentNode, Plan]] = OrderedDict()
 
     async def execute(
         self,
@@ -51,6 +57,9 @@ class Resolver:
         context: Any,
     ) -> ExecutionResult:
         """Run a parsed query; what is wrong with it is in the result's errors."""
+        steps = None if variables else self._plan(document, operation_name)
+        if steps is not None:
+            return await chains.answer(steps, ROOT, self._ask)
         mistakes = validate(self._schema, document, _RULES)
         if mistakes:
             return ExecutionResult(None, mistakes)
@@ -66,36 +75,55 @@ class Resolver:
         )
         return answer if isinstance(answer, ExecutionResult) else await answer
 
+    def _plan(self, document: DocumentNode, operation_name: str | None) -> Plan:
+        # By identity: a document's hash is that of all it holds.
+        key = id(document)
+        known = self._plans.get(key)
+        if known is None or operation_name:
+            known = document, chains.plan(self._schema, document, operation_name)
+            self._plans[key] = known
+            if len(self._plans) > _PLANS:
+                self._plans.popitem(last=False)
+        return known[1]
+
+    async def _ask(self, source: Recipe, step: chains.Step) -> Any:
+        return await self._field(source, step.parent.name, step.name, step.field, step.args)
+
     async def _resolve(self, source: Recipe, info: GraphQLResolveInfo[Any], /, **args: Any) -> Any:
+        parent, name = info.parent_type, info.field_name
+        return await self._field(source, parent.name, name, parent.fields[name], args)
+
+    async def _field(
+        self, source: Recipe, parent: str, name: str, field: GraphQLField, args: Mapping[str, Any]
+    ) -> Any:
         engine = self._engine
-        parent_type, field = info.parent_type.name, info.field_name
-        if field == "id":
+        if name == "id":
             await engine.lower(source)
             return engine.recipes.remember(source)
-        if parent_type == "Query" and (field == "node" or field.startswith("load")):
-            wanted = None if field == "node" else get_named_type(info.return_type).name
+        kind = get_named_type(field.type)
+        if parent == "Query" and (name == "node" or name.startswith("load")):
+            wanted = None if name == "node" else kind.name
             return engine.recipes.find(str(args["id"]), type=wanted)
-        coordinate = f"{parent_type}.{field}"
+        coordinate = f"{parent}.{name}"
         function = operations.find(coordinate)
         if function is None:
             raise NotServed(coordinate)
-        declared = info.parent_type.fields[field].args
         kinds = operations.kinds(function)
         values = {
-            name: self._value(value, declared[name].type, kinds.get(operations.snake_case(name)))
-            for name, value in args.items()
+            key: self._value(value, field.args[key].type, kinds.get(operations.snake_case(key)))
+            for key, value in args.items()
             if value is not None
         }
-        returned = _unwrapped(info.return_type)
+        returned = _unwrapped(field.type)
         if isinstance(returned, GraphQLList):
-            return await self._list(source, info, function, values)
+            return await self._list(source, name, kind, function, values)
         if coordinate == "Query.setSecret":
             return await self._secret(values)
-        if isinstance(get_named_type(returned), GraphQLObjectType):
+        if isinstance(kind, GraphQLObjectType):
             asking = uuid4().hex if values.get("noCache") else ""
-            return Recipe(get_named_type(returned).name, field, source, values, asking)
+            return Recipe(kind.name, name, source, values, asking)
         answer = await engine.call(function, source, values)
-        if get_named_type(returned).name == "ID":  # `sync`, `start`, `stop`: the object itself
+        if kind.name == "ID":  # `sync`, `start`, `stop`: the object itself
             return engine.recipes.remember(source)
         return answer
 
@@ -106,13 +134,12 @@ class Resolver:
         return self._engine.adopt(recipe, state)
 
     async def _list(
-        self, source: Recipe, info: GraphQLResolveInfo[Any], function: Any, values: dict[str, Any]
+        self, source: Recipe, name: str, kind: Any, function: Any, values: dict[str, Any]
     ) -> list[Any]:
         answer = await self._engine.call(function, source, values)
-        kind = get_named_type(info.return_type)
         if not isinstance(kind, GraphQLObjectType):
             return list(answer)
-        whole = Recipe(f"[{kind.name}]", info.field_name, source, values)
+        whole = Recipe(f"[{kind.name}]", name, source, values)
         return [
             self._engine.adopt(Recipe(kind.name, str(number), whole, {}), item)
             for number, item in enumerate(answer)

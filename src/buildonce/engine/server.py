@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 MAX_REQUEST = 96 << 20  # bytes; JSON may need several for one of the query's
 MAX_TELEMETRY = 16 << 20
-_LARGE = 256 << 10  # characters; parsing more than that is left to a thread
+_LARGE = 256 << 10  # characters; more is parsed in a thread, and not kept
+_DOCUMENTS = 256  # parsed queries that are kept: programs ask for the same again
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-([0-9a-f]{16})-[0-9a-f]{2}")
 _log = logging.getLogger("buildonce.engine.server")
 
@@ -111,6 +112,7 @@ class Server:
         self._kept = KeptAnswers(introspection)
         self._log = str(log) if log else "the engine's log"
         self._prepared = False
+        self._documents: dict[str, DocumentNode] = {}
         self.app = Starlette(
             routes=[
                 Route("/query", self._query, methods=["POST"]),
@@ -180,10 +182,7 @@ class Server:
             limits.prepare()
             self._prepared = True
         try:
-            if len(query) > _LARGE:
-                document = await asyncio.to_thread(limits.parse_bounded, query)
-            else:
-                document = limits.parse_bounded(query)
+            document = await self._parse(query)
             if limits.asks_for_schema(document):
                 return _json(await asyncio.to_thread(self._kept.compute, query, variables))
         except (GraphQLError, RecursionError) as error:
@@ -205,6 +204,18 @@ class Server:
         finally:
             gone.cancel()
             task.cancel()
+
+    async def _parse(self, query: str) -> DocumentNode:
+        """The query's document, which is the same object for the same text, lately asked."""
+        from buildonce.engine import limits
+
+        if len(query) > _LARGE:
+            return await asyncio.to_thread(limits.parse_bounded, query)
+        document = self._documents.pop(query, None) or limits.parse_bounded(query)
+        self._documents[query] = document
+        if len(self._documents) > _DOCUMENTS:
+            del self._documents[next(iter(self._documents))]
+        return document
 
     # -- telemetry --------------------------------------------------------------------------
 

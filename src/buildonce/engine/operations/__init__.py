@@ -74,6 +74,7 @@ def kinds(function: Callable[..., Any]) -> Mapping[str, str]:
     return found
 
 
+@cache
 def snake_case(name: str) -> str:
     """`insecureRootCapabilities` as `insecure_root_capabilities`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
