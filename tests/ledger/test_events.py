@@ -14,6 +14,39 @@ from buildonce.ledger.events import KINDS, checked
 
 DIGEST = "sha256:" + "a" * 64
 VALID: dict[str, dict[str, Any]] = {
+    "promotion.started": {
+        "promotion": "p1",
+        "version": "1",
+        "revision": "abc",
+        "digest": "sha256:" + "a" * 64,
+        "waves": [["pilot"], ["production"]],
+        "reason": "deploy",
+    },
+    "promotion.step": {"promotion": "p1", "step": "proven", "data": {}},
+    "promotion.finished": {
+        "promotion": "p1",
+        "result": "rolled-back",
+        "seconds": 1.0,
+        "cause": None,
+    },
+    "policy.decided": {
+        "environment": "production",
+        "version": "1",
+        "digest": "sha256:" + "a" * 64,
+        "policy": "strict",
+        "allowed": False,
+        "reason": "deploy",
+        "lines": [],
+    },
+    "release.status": {
+        "version": "1",
+        "digest": "sha256:" + "a" * 64,
+        "status": "sha256:" + "b" * 64,
+        "state": "withdrawn",
+        "environments": [],
+        "actor": "ann",
+        "reason": "a hole",
+    },
     "run.started": {"pipeline": "p", "revision": "abc", "version": "1+gabc", "actor": "me"},
     "stage.started": {"stage": "commit"},
     "stage.finished": {
@@ -81,7 +114,8 @@ def test_valid_data_is_kept_as_it_is(kind: str) -> None:
 def test_every_key_of_the_example_is_looked_at(kind: str) -> None:
     for key in VALID[kind]:
         with pytest.raises(EventRefused, match=re.escape(repr(key))):
-            checked(kind, {**VALID[kind], key: object if key == "" else [1]})
+            wrong: object = {"not": "a list"} if isinstance(VALID[kind][key], list) else [1]
+            checked(kind, {**VALID[kind], key: wrong})
 
 
 @pytest.mark.parametrize(

@@ -12,20 +12,26 @@ from buildonce.delivery.clock import Clock, SystemClock
 from buildonce.delivery.containers import ContainerRuntime
 from buildonce.delivery.errors import (
     ApprovalRefused,
+    Breached,
     DeliveryError,
     EnvironmentBusy,
     ManifestLost,
+    NotFinished,
     NotHealthy,
     RollbackFailed,
     RolledBack,
     SmokeFailed,
     TargetFailed,
+    Unclear,
     UnknownRelease,
+    WindowClosed,
     WrongDigest,
 )
 from buildonce.delivery.lease import Lease, LeaseLost, Leases
+from buildonce.delivery.plan import ALL_AT_ONCE, Shift
+from buildonce.delivery.promotion import Reached, deploy, promote
+from buildonce.delivery.recovery import recover
 from buildonce.delivery.rollback import previous_good, rollback
-from buildonce.delivery.rollout import ALL_AT_ONCE, Shift, deploy, recover
 from buildonce.delivery.smoke import Smoke, http_smoke
 from buildonce.delivery.target import Candidate, Deployed, Manifest, Target
 from buildonce.delivery.targets import open_target
@@ -34,6 +40,7 @@ from buildonce.delivery.watch import Verdict, Watch
 __all__ = [
     "ALL_AT_ONCE",
     "ApprovalRefused",
+    "Breached",
     "Candidate",
     "Clock",
     "ContainerRuntime",
@@ -45,7 +52,9 @@ __all__ = [
     "Leases",
     "Manifest",
     "ManifestLost",
+    "NotFinished",
     "NotHealthy",
+    "Reached",
     "RollbackFailed",
     "RolledBack",
     "Shift",
@@ -54,14 +63,17 @@ __all__ = [
     "SystemClock",
     "Target",
     "TargetFailed",
+    "Unclear",
     "UnknownRelease",
     "Verdict",
     "Watch",
+    "WindowClosed",
     "WrongDigest",
     "deploy",
     "http_smoke",
     "open_target",
     "previous_good",
+    "promote",
     "recover",
     "rollback",
 ]

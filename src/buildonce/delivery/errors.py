@@ -35,6 +35,32 @@ class SmokeFailed(DeliveryError):
     """A smoke test of the environment failed; raise it from a smoke callback to roll back."""
 
 
+class Breached(DeliveryError):
+    """A watch is in breach while a release is being proven.
+
+    Args:
+        environment, watch: where, and which.
+        why: what it saw.
+    """
+
+    def __init__(self, environment: str, watch: str, why: str) -> None:
+        self.watch = watch
+        self.why = why
+        super().__init__(f"{watch} is in breach: {why}", remedy=f"buildonce history {environment}")
+
+
+class Unclear(DeliveryError):
+    """Whether the release does well could not be told, and the rollout does not go on without."""
+
+    exit_code = ExitCode.INCONCLUSIVE
+
+
+class WindowClosed(DeliveryError):
+    """The environment may not be deployed to at this time; the message says until when."""
+
+    exit_code = ExitCode.POLICY_DENIED
+
+
 class EnvironmentBusy(DeliveryError):
     """Another process is deploying to the environment; the message names it."""
 
@@ -58,16 +84,25 @@ class RolledBack(DeliveryError):
         environment: its name.
         cause: what failed, one sentence.
         restored: version that answers again; None when nothing had run there.
+        unclear: nothing was found wrong, but not enough was seen: exit code 5.
     """
 
     exit_code = ExitCode.ROLLED_BACK
 
     def __init__(
-        self, environment: str, cause: str, *, restored: str | None, remedy: str | None = None
+        self,
+        environment: str,
+        cause: str,
+        *,
+        restored: str | None,
+        remedy: str | None = None,
+        unclear: bool = False,
     ) -> None:
         self.environment = environment
         self.cause = cause
         self.restored = restored
+        if unclear:
+            self.exit_code = ExitCode.INCONCLUSIVE
         now = f"{restored} answers again" if restored else "nothing ran there before, nothing runs"
         super().__init__(
             f"the deployment to {environment} was rolled back ({now}): {cause}", remedy=remedy
@@ -76,3 +111,7 @@ class RolledBack(DeliveryError):
 
 class RollbackFailed(DeliveryError):
     """A deployment failed, and so did putting the previous release back; both causes are named."""
+
+
+class NotFinished(RollbackFailed):
+    """The new release is proven and has all traffic, but the rollout could not be ended."""

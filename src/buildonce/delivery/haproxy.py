@@ -38,6 +38,8 @@ from buildonce.delivery.errors import TargetFailed
 SLOTS = ("a", "b")
 _BACKEND = "app"
 _NOWHERE = 1  # a port for a slot that is empty; its server is in maintenance
+_ERRORS = ("hrsp_5xx", "eresp")
+_ANSWERS = ("hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_other", *_ERRORS)
 _MAX_SOCKET_PATH = 90  # of 108 bytes: HAProxy first binds a longer, temporary name
 
 _TEMPLATE = """\
@@ -101,12 +103,20 @@ class Slot:
 
 @dataclass(frozen=True)
 class ServerState:
-    """What HAProxy says of a slot: `status` "UP", "DOWN", "MAINT" …; `sessions` open now."""
+    """What HAProxy says of a slot: `status` "UP", "DOWN", "MAINT" …; `sessions` open now.
+
+    The rest is of the slot itself, without what stood in for it, since the proxy was started:
+    `answers` were given, `errors` of these were 5xx or broken off; `milliseconds` is the mean time
+    until an answer began, over the last 1024.
+    """
 
     status: str
     weight: int
     sessions: int
     requests: int
+    answers: int = 0
+    errors: int = 0
+    milliseconds: float = 0.0
 
     @property
     def up(self) -> bool:
@@ -185,6 +195,9 @@ class Proxy:
                 weight=int(servers[name]["weight"] or 0),
                 sessions=sum(int(servers[n]["scur"] or 0) for n in _servers(name)),
                 requests=sum(int(servers[n]["stot"] or 0) for n in _servers(name)),
+                answers=sum(_count(servers[name], key) for key in _ANSWERS),
+                errors=sum(_count(servers[name], key) for key in _ERRORS),
+                milliseconds=float(_count(servers[name], "rtime")),
             )
             for name in SLOTS
             if name in servers
@@ -356,6 +369,10 @@ async def _until(condition: Callable[[], Awaitable[bool]], *, within: float) -> 
             return False
         await anyio.sleep(0.05)
     return True
+
+
+def _count(row: Mapping[str, str], key: str) -> int:
+    return int(row.get(key) or 0)
 
 
 def _servers(slot: str) -> tuple[str, str, str]:

@@ -27,10 +27,14 @@ import httpx
 
 from buildonce import places
 from buildonce.config import EnvironmentConfig
+from buildonce.delivery import configurations
 from buildonce.delivery import state as states
+from buildonce.delivery.clock import SYSTEM_CLOCK, Clock
+from buildonce.delivery.configurations import Given
 from buildonce.delivery.containers import Containers, ContainerSpec
-from buildonce.delivery.errors import NotHealthy, TargetFailed, WrongDigest
-from buildonce.delivery.haproxy import Proxy
+from buildonce.delivery.errors import ManifestLost, NotHealthy, TargetFailed, WrongDigest
+from buildonce.delivery.haproxy import Proxy, ServerState
+from buildonce.delivery.metrics import local_watches
 from buildonce.delivery.smoke import answered_digest
 from buildonce.delivery.state import Instance, State
 from buildonce.delivery.target import Candidate, Deployed, Manifest, Step
@@ -58,6 +62,7 @@ class LocalTarget:
         home: where environments are kept; `places.home()` when None.
         haproxy: the proxy's executable; found when None.
         drain: seconds given to requests that a retired container still serves.
+        clock: by which metrics are judged.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class LocalTarget:
         home: Path | None = None,
         haproxy: str | None = None,
         drain: float = DRAIN,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.environment = environment
         self.project = project
@@ -90,6 +96,7 @@ class LocalTarget:
         self.native = False
         self._ledger = ledger
         self._drain = drain
+        self._clock = clock
         self._labels = {
             f"{_PREFIX}.project": project,
             f"{_PREFIX}.environment": environment.name,
@@ -100,8 +107,13 @@ class LocalTarget:
         return self.environment.url
 
     def fingerprint(self, release: Release, manifest: Manifest | None = None) -> str:
+        try:
+            given = self._given(manifest)
+        except ManifestLost:
+            return "unknown"
         content = json.dumps(
-            [release.image.reference, self._env(release), self._mounts()], sort_keys=True
+            [release.image.reference, self._env(release, given), self._mounts(given)],
+            sort_keys=True,
         )
         return f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
 
@@ -120,6 +132,7 @@ class LocalTarget:
             rollout=instance.rollout,
             healthy=not detail,
             detail=detail,
+            manifest=instance.manifest,
         )
 
     async def pending(self) -> Candidate | None:
@@ -127,7 +140,7 @@ class LocalTarget:
         if state.candidate is None:
             return None
         instance = state.slots[state.candidate]
-        return Candidate(state.candidate, instance.rollout, instance.release, state.percent)
+        return _candidate(state.candidate, instance, state.percent)
 
     async def repair(self, say: Callable[[str], None]) -> None:
         state = await self._read()
@@ -143,16 +156,21 @@ class LocalTarget:
             await self.proxy.up(state.active or "", within=2)
 
     def watches(self, candidate: Candidate) -> Sequence[Watch]:
-        return ()
+        async def figures() -> ServerState | None:
+            return (await self.proxy.states()).get(candidate.id)
+
+        return local_watches(figures, self.environment.rollout.metrics, self._clock)
 
     async def prepare(
         self, release: Release, *, rollout: str, step: Step, manifest: Manifest | None = None
     ) -> Candidate:
+        given = self._given(manifest)
+        kept = await anyio.to_thread.run_sync(configurations.keep, self.folder, given)
         async with step("pull", reference=release.image.reference):
             await self.containers.pull(release.image)
         state = await self._read()
         slot = state.free
-        instance = self._plan(release, slot=slot, rollout=rollout)
+        instance = self._plan(release, given, slot=slot, rollout=rollout, manifest=kept)
         # Before it exists: a crash between here and its start must not leave an unknown container.
         await self._write(state.with_candidate(slot, instance))
         async with step("start", container=instance.container) as data:
@@ -170,7 +188,7 @@ class LocalTarget:
                     f"{self.environment.name}",
                     remedy=f"curl -i {self._health_url(instance)}",
                 )
-        return Candidate(slot, rollout, release)
+        return _candidate(slot, instance, 0)
 
     async def shift(self, candidate: Candidate, percent: int) -> None:
         state = replace(await self._read(), percent=percent)
@@ -270,32 +288,41 @@ class LocalTarget:
             await self._write(replace(state, slots={**state.slots, slot: revived}))
             await self._wait_healthy(revived)
 
-    def _plan(self, release: Release, *, slot: str, rollout: str) -> Instance:
+    def _plan(
+        self, release: Release, given: Given, *, slot: str, rollout: str, manifest: Manifest
+    ) -> Instance:
         return Instance(
             container=f"{self.network}-{slot}-{rollout.rpartition('-')[2]}",
             rollout=rollout,
             port=_free_port(),
             release=release,
-            fingerprint=self.fingerprint(release),
-            env=self._env(release),
-            mounts=self._mounts(),
+            fingerprint=self.fingerprint(release, manifest),
+            env=self._env(release, given),
+            mounts=self._mounts(given),
             started=datetime.now(UTC),
+            manifest=manifest,
         )
 
-    def _env(self, release: Release) -> dict[str, str]:
+    def _given(self, manifest: Manifest | None) -> Given:
+        """The configuration that goes with a manifest; the present one without."""
+        if manifest is None:
+            return Given(self.environment.configuration, self.environment.mount_ledger)
+        return configurations.read(self.folder, manifest)
+
+    def _env(self, release: Release, given: Given) -> dict[str, str]:
         env = {
-            **self.environment.configuration,
+            **given.variables,
             "BUILDONCE_ENVIRONMENT": self.environment.name,
             "BUILDONCE_VERSION": release.version,
             "BUILDONCE_REVISION": release.revision,
             "BUILDONCE_DIGEST": release.image.digest,
         }
-        if self.environment.mount_ledger and self._ledger is not None:
+        if given.mount_ledger and self._ledger is not None:
             env["BUILDONCE_LEDGER"] = f"{LEDGER_FOLDER}/{self._ledger.name}"
         return env
 
-    def _mounts(self) -> dict[str, str]:
-        if not self.environment.mount_ledger or self._ledger is None:
+    def _mounts(self, given: Given) -> dict[str, str]:
+        if not given.mount_ledger or self._ledger is None:
             return {}
         return {str(self._ledger.absolute().parent): LEDGER_FOLDER}
 
@@ -380,7 +407,18 @@ class LocalTarget:
         return await anyio.to_thread.run_sync(states.read, self.folder)
 
     async def _write(self, state: State) -> None:
-        await anyio.to_thread.run_sync(states.write, self.folder, state)
+        await anyio.to_thread.run_sync(lambda: states.write(self.folder, state, fence=self.fence))
+
+
+def _candidate(slot: str, instance: Instance, percent: int) -> Candidate:
+    return Candidate(
+        slot,
+        instance.rollout,
+        instance.release,
+        percent,
+        url=f"http://127.0.0.1:{instance.port}",
+        manifest=instance.manifest,
+    )
 
 
 def environment_folder(project: str, environment: str, *, home: Path | None = None) -> Path:

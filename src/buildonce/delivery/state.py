@@ -6,6 +6,7 @@ exist. The file is replaced in one step: it is the old one or the new one, never
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from typing import Any, Self
 
 from buildonce.delivery.errors import DeliveryError
 from buildonce.delivery.haproxy import SLOTS, Slot
+from buildonce.delivery.lease import LeaseLost
 from buildonce.release import Release
 
 _FILE = "state.json"
@@ -34,6 +36,7 @@ class Instance:
     env: Mapping[str, str]
     mounts: Mapping[str, str]
     started: datetime
+    manifest: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -136,11 +139,39 @@ def read(folder: Path) -> State:
         raise _unreadable(path, str(error)) from error
 
 
-def write(folder: Path, state: State) -> None:
-    """Replace the state durably (mode 0600: configuration may hold what is not everybody's)."""
+def write(folder: Path, state: State, *, fence: int = 0) -> None:
+    """Replace the state durably (mode 0600: configuration may hold what is not everybody's).
+
+    Args:
+        fence: token of the writer's lease; 0 for none.
+
+    Raises:
+        LeaseLost: somebody with a later lease has written before.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{_FILE}.lock").open("w") as guard:  # look and write are one
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        seen = _fence(folder)
+        if 0 < fence < seen:
+            raise LeaseLost(
+                f"environment {folder.name} is written to by a later rollout (lease {seen}, this "
+                f"one has {fence}); nothing more is done there by this process",
+                remedy=f"buildonce status; then buildonce resume {folder.name}",
+            )
+        _replace(folder, state, max(fence, seen))
+
+
+def _fence(folder: Path) -> int:
+    try:
+        return int(json.loads((folder / _FILE).read_text()).get("fence", 0))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return 0  # what cannot be read is told by `read`
+
+
+def _replace(folder: Path, state: State, fence: int) -> None:
     data = {
         "schema": _SCHEMA,
+        "fence": fence,
         "slots": {name: instance.to_json() for name, instance in state.slots.items()},
         "active": state.active,
         "candidate": state.candidate,

@@ -12,9 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from buildonce.config import EnvironmentConfig
-from buildonce.delivery.local import environment_folder
-from buildonce.delivery.lock import holder
 from buildonce.delivery.target import Target
+from buildonce.delivery.targets import open_leases
 from buildonce.ledger import Ledger
 
 
@@ -25,7 +24,7 @@ class EnvironmentStatus:
     Attributes:
         version, digest, since: of what serves; None where nothing was deployed.
         health: "healthy", "unhealthy", "empty", "deploying" or "interrupted" (a rollout whose
-            process is gone; the next deployment or `buildonce resume` brings it to an end).
+            process is gone; `buildonce resume` continues it, the next deployment takes it back).
         detail: more on the health; empty where there is no more.
         recorded_digest: what the ledger says runs there.
     """
@@ -54,7 +53,7 @@ async def environment_status(
     health, detail = "empty", ""
     if deployed is not None:
         health, detail = ("healthy" if deployed.healthy else "unhealthy"), deployed.detail
-    if who := holder(environment_folder(project, environment.name)):
+    if who := await open_leases(environment, project=project).holder(environment.name):
         health, detail = "deploying", who
     elif await is_interrupted(environment, target=target, ledger=ledger):
         health, detail = "interrupted", f"buildonce resume {environment.name}"

@@ -8,6 +8,8 @@ from buildonce import places
 from buildonce.config import EnvironmentConfig
 from buildonce.delivery.clock import SYSTEM_CLOCK, Clock
 from buildonce.delivery.containers import ContainerRuntime, RuntimeContainers, detect_runtime
+from buildonce.delivery.lease import Leases
+from buildonce.delivery.lease_sqlite import SqliteLeases
 from buildonce.delivery.local import LocalTarget
 from buildonce.delivery.target import Target
 
@@ -39,4 +41,25 @@ async def open_target(
         project=project,
         containers=RuntimeContainers(runtime or await detect_runtime()),
         ledger=ledger or places.home() / project / "ledger.sqlite",
+        clock=clock,
     )
+
+
+def open_leases(
+    environment: EnvironmentConfig,
+    *,
+    project: str,
+    run: str = "",
+    home: Path | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Leases:
+    """Where the lease of that environment is kept.
+
+    Args:
+        environment: its configuration.
+        project: whose environment it is.
+        run: id of the run that deploys.
+        home: where environments of this machine are kept; `places.home()` when None.
+        clock: by which leases expire.
+    """
+    return SqliteLeases((home or places.home()) / project, clock=clock)

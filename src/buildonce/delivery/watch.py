@@ -2,9 +2,9 @@
 
     verdict = await watch.look()        # Verdict("breach", "errors: 7.1 % of 140 requests, …", 140)
 
-A watch judges the candidate since the watch was made; it says what it sees now and remembers no
-decision. What a verdict leads to (how many breaches count, what becomes of an inconclusive one) is
-the rollout's business, not the watch's.
+A watch judges the candidate since the watch was made. One "breach" takes the traffic back, so a
+watch that wants several in a row, or M of N, says "inconclusive" until it has them. What becomes of
+a verdict that stays inconclusive is the rollout's business.
 """
 
 from __future__ import annotations

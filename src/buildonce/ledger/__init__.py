@@ -15,7 +15,7 @@ from buildonce.ledger.errors import (
 from buildonce.ledger.events import JSON, KINDS, Event, is_id, new_run_id
 from buildonce.ledger.ledger import Ledger
 from buildonce.ledger.metrics import Metrics
-from buildonce.ledger.views import CheckResult, Release, Rollout, Run, StageResult, Step
+from buildonce.ledger.views import CheckResult, Promotion, Release, Rollout, Run, StageResult, Step
 
 __all__ = [
     "JSON",
@@ -29,6 +29,7 @@ __all__ = [
     "LedgerLocked",
     "LedgerMissing",
     "Metrics",
+    "Promotion",
     "Release",
     "Rollout",
     "Run",

@@ -122,6 +122,28 @@ class ReleaseCreated(TypedDict):
     committed_at: Time
 
 
+class PromotionStarted(TypedDict):
+    promotion: Id
+    version: Id
+    revision: str
+    digest: Digest
+    waves: list[Any]  # names of environments, wave by wave
+    reason: Reason
+
+
+class PromotionStep(TypedDict):
+    promotion: Id
+    step: Name
+    data: dict[str, Any]
+
+
+class PromotionFinished(TypedDict):
+    promotion: Id
+    result: RolloutResult
+    seconds: Seconds
+    cause: NotRequired[str | None]
+
+
 class RolloutStarted(TypedDict):
     rollout: Id
     environment: Id
@@ -130,6 +152,9 @@ class RolloutStarted(TypedDict):
     digest: Digest
     previous_digest: Digest | None
     reason: Reason
+    promotion: NotRequired[Id | None]  # it is part of
+    wave: NotRequired[int | None]  # of the promotion, from 1
+    plan: NotRequired[dict[str, Any]]
 
 
 class RolloutStep(TypedDict):
@@ -189,6 +214,9 @@ KINDS: dict[str, type] = {
     "stage.finished": StageFinished,
     "check.finished": CheckFinished,
     "release.created": ReleaseCreated,
+    "promotion.started": PromotionStarted,
+    "promotion.step": PromotionStep,
+    "promotion.finished": PromotionFinished,
     "rollout.started": RolloutStarted,
     "rollout.step": RolloutStep,
     "rollout.finished": RolloutFinished,
@@ -284,10 +312,10 @@ def _problem(hint: Any, value: Any) -> str | None:
     if origin is Literal:
         choices = get_args(hint)
         return None if value in choices else f"one of {', '.join(choices)}"
-    if origin is list:
-        return None if isinstance(value, list) else "a list"
     if origin is dict:
         return None if isinstance(value, dict) else "a table"
+    if origin is list:
+        return None if isinstance(value, list) else "a list"
     if hint is float:
         fits = isinstance(value, int | float) and not isinstance(value, bool)
         return None if fits else "a number"

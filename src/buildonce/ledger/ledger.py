@@ -25,9 +25,11 @@ from buildonce.ledger.metrics import Metrics, RunEnd, compute
 from buildonce.ledger.sqlite import SqliteStore
 from buildonce.ledger.store import Query, Store
 from buildonce.ledger.views import (
+    Promotion,
     Release,
     Rollout,
     Run,
+    promotions_of,
     releases_of,
     rollouts_of,
     runs_of,
@@ -36,6 +38,7 @@ from buildonce.ledger.views import (
 T = TypeVar("T")
 
 _ROLLOUT = ("rollout.started", "rollout.step", "rollout.finished")
+_PROMOTION = ("promotion.started", "promotion.step", "promotion.finished", "rollout.started")
 _ROLLOUT_ENDS = ("rollout.started", "rollout.finished")
 
 
@@ -154,6 +157,15 @@ class Ledger:
     async def rollout(self, rollout: str) -> Rollout | None:
         """The rollout of that id, None when the ledger has none."""
         return await self._read(lambda: next(iter(self._rollouts([rollout])), None))
+
+    async def promotions(self, limit: int | None = 50) -> list[Promotion]:
+        """The promotions through waves, newest first."""
+
+        def read() -> list[Promotion]:
+            found = promotions_of(self._select(kind=_PROMOTION))
+            return found if limit is None else found[:limit]
+
+        return await self._read(read)
 
     async def environments(self) -> list[str]:
         """The environments that ever had a rollout, by name."""

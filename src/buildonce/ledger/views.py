@@ -8,7 +8,7 @@ run, stage or rollout without its `finished` event is `running` while its run is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
@@ -96,6 +96,8 @@ class Rollout:
         running_digest: what ran when it had ended; None while unknown or when nothing runs.
         result: succeeded, rolled-back or failed; None without an end in the ledger.
         state: the result, or running / unfinished.
+        promotion, wave: of the promotion through waves that it is part of; None when of none.
+        plan: the steps of traffic that it set out with.
     """
 
     id: str
@@ -114,11 +116,80 @@ class Rollout:
     cause: str | None
     running_digest: str | None
     steps: tuple[Step, ...]
+    promotion: str | None = None
+    wave: int | None = None
+    plan: Mapping[str, Any] = field(default_factory=dict)
+
+    def passed(self, step: str) -> bool:
+        """Whether the step was recorded as done."""
+        return any(s.name == step and s.data.get("state") == "done" for s in self.steps)
+
+    @property
+    def manifest(self) -> Mapping[str, Any] | None:
+        """By what its target can bring it back just as it was; None when that is not recorded."""
+        return next(
+            (s.data["manifest"] for s in reversed(self.steps) if s.data.get("manifest")), None
+        )
 
     @property
     def succeeded(self) -> bool:
         """Whether the release it brought runs there since."""
         return self.result == "succeeded"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A release's way through waves of environments.
+
+    Attributes:
+        waves: names of environments, wave by wave.
+        proven: whether all of it was proven; from then on it is only brought to its end.
+        result: as of a rollout; None without an end in the ledger.
+        rollouts: ids, in the order they began.
+    """
+
+    id: str
+    run: str
+    version: str
+    digest: str
+    waves: tuple[tuple[str, ...], ...]
+    reason: str
+    started: datetime
+    proven: bool
+    result: str | None
+    cause: str | None
+    rollouts: tuple[str, ...]
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def promotions_of(events: Iterable[Event]) -> list[Promotion]:
+    """The promotions whose `promotion.started` is among the events, newest first."""
+    by_id: dict[str, list[Event]] = {}
+    for event in events:
+        if event.data.get("promotion"):
+            by_id.setdefault(event.data["promotion"], []).append(event)
+    return [
+        _promotion(its) for its in reversed(by_id.values()) if its[0].kind == "promotion.started"
+    ]
+
+
+def _promotion(events: list[Event]) -> Promotion:
+    start, data = events[0], events[0].data
+    end = next((e for e in reversed(events) if e.kind == "promotion.finished"), None)
+    return Promotion(
+        id=data["promotion"],
+        run=start.run,
+        version=data["version"],
+        digest=data["digest"],
+        waves=tuple(tuple(wave) for wave in data["waves"]),
+        reason=data["reason"],
+        started=start.at,
+        proven=any(e.kind == "promotion.step" and e.data["step"] == "proven" for e in events),
+        result=end.data["result"] if end else None,
+        cause=end.data.get("cause") if end else None,
+        rollouts=tuple(e.data["rollout"] for e in events if e.kind == "rollout.started"),
+        data=data,
+    )
 
 
 def release_of(event: Event) -> Release:
@@ -268,6 +339,9 @@ def _rollout(events: list[Event], now: datetime, heard: Mapping[str, datetime | 
             for event in events
             if event.kind == "rollout.step"
         ),
+        promotion=data.get("promotion"),
+        wave=data.get("wave"),
+        plan=data.get("plan") or {},
     )
 
 

@@ -1,0 +1,195 @@
+"""What every command of delivery works with: configuration, ledger, targets, runs, printing."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import typer
+
+from buildonce.config import Config, ConfigError, EnvironmentConfig
+from buildonce.config.mistakes import did_you_mean
+from buildonce.delivery.containers import ContainerRuntime
+from buildonce.delivery.options import Options
+from buildonce.delivery.signals import ended_by_signals
+from buildonce.delivery.target import Target
+from buildonce.delivery.targets import open_target
+from buildonce.errors import BuildonceError, ExitCode
+from buildonce.ledger import Ledger, Rollout, new_run_id
+from buildonce.release import Release
+
+ENVIRONMENT = typer.Argument(help="Name of the environment in pipeline.toml.", show_default=False)
+CONFIG = typer.Option(Path("ci/pipeline.toml"), "--config", "-c", help="The configuration file.")
+JSON = typer.Option(False, "--json", help="Print the result as JSON.")
+WAIT = typer.Option(False, "--wait", help="Wait for another deployment there to end.")
+RELEASE = typer.Option(
+    None, "--release", "-r", help="Version or digest; the newest release when not given."
+)
+
+_RESULTS = {
+    ExitCode.ROLLED_BACK: "rolled-back",
+    ExitCode.INCONCLUSIVE: "rolled-back",
+    ExitCode.INTERRUPTED: "interrupted",
+}
+
+
+@dataclass
+class Here:
+    """What every command works with."""
+
+    config: Config
+    ledger: Ledger
+    _runtime: ContainerRuntime | None = None
+
+    def places(self) -> dict[str, EnvironmentConfig]:
+        """Every place, by name: an environment with several regions is several."""
+        return {
+            place.name: place
+            for environment in self.config.environments.values()
+            for place in environment.places
+        }
+
+    def waves(self, name: str) -> tuple[list[list[EnvironmentConfig]], timedelta]:
+        """The places that a name stands for, wave by wave, and the time between waves.
+
+        Raises:
+            ConfigError: it is the name of neither an environment nor waves.
+        """
+        return waves_of(self.config, name)
+
+    async def target(self, place: EnvironmentConfig) -> Target:
+        """The environment's target, with the container runtime that the set-up found."""
+        if place.target == "local" and self._runtime is None:
+            # The one place where delivery knows the set-up: what it found out about this machine.
+            from buildonce.toolchain.containers import runtime
+
+            found = await runtime()
+            self._runtime = ContainerRuntime(found.command, found.env)
+        return await open_target(
+            place,
+            project=self.config.project.name,
+            ledger=self.config.ledger_path,
+            runtime=self._runtime,
+        )
+
+    def options(self, run: str, **more: Any) -> Options:
+        """Options of a deployment by a command."""
+        return Options(
+            project=self.config.project.name,
+            ledger=self.ledger,
+            run=run,
+            progress=say,
+            approvers=self.config.approvers,
+            actor=user(),
+            target=self.target,
+            **more,
+        )
+
+    @asynccontextmanager
+    async def run(self, chosen: Release, pipeline: str) -> AsyncIterator[str]:
+        """A run of one command, in the ledger like the runs of pipelines; gives its id."""
+        began, run = anyio.current_time(), new_run_id()
+        await self.ledger.append(
+            "run.started",
+            run=run,
+            data={
+                "pipeline": f"buildonce {pipeline}",
+                "revision": chosen.revision,
+                "version": chosen.version,
+                "actor": user(),
+            },
+        )
+        result = "interrupted"
+        try:
+            yield run
+            result = "passed"
+        except BuildonceError as error:
+            result = _RESULTS.get(error.exit_code, "tool-failed")
+            raise
+        except Exception:
+            result = "tool-failed"
+            raise
+        finally:
+            seconds = anyio.current_time() - began
+            data = {"result": result, "seconds": seconds}
+            await self.ledger.append("run.finished", run=run, data=data)
+
+
+def waves_of(config: Config, name: str) -> tuple[list[list[EnvironmentConfig]], timedelta]:
+    """As `Here.waves`."""
+    if (plan := config.waves.get(name)) is not None:
+        waves = [
+            [place for member in wave for place in config.environment(member).places]
+            for wave in plan.environments
+        ]
+        return waves, plan.bake or timedelta(0)
+    known = [*config.environments, *config.waves]
+    if name not in config.environments and did_you_mean(name, config.waves):
+        raise ConfigError(
+            f"{config.path}: neither [environments] nor [waves] has {name!r}"
+            f"{did_you_mean(name, known)}",
+            remedy=f"add [waves.{name}] to {config.path}, or give one of: {', '.join(known)}",
+        )
+    return [list(config.environment(name).places)], timedelta(0)
+
+
+def main(config: Path, work: Callable[[Here], Awaitable[None]]) -> None:
+    """Run a command's work on that configuration, ended in order by Ctrl-C and SIGTERM."""
+
+    async def run() -> None:
+        loaded = Config.load(config)
+        async with Ledger.open(loaded.ledger_path) as ledger, ended_by_signals(say):
+            await work(Here(loaded, ledger))
+
+    anyio.run(run)
+
+
+def user() -> str:
+    """Who calls; "unknown" in a container whose user id has no name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def say(line: str) -> None:
+    """Progress, on stderr."""
+    typer.echo(line, err=True)
+
+
+def rollout_json(rollout: Rollout) -> dict[str, Any]:
+    """A rollout as JSON values."""
+    return asdict(rollout)
+
+
+def print_json(value: object) -> None:
+    """A result, on stdout."""
+
+    def plain(other: object) -> str:
+        return other.isoformat() if isinstance(other, datetime) else str(other)
+
+    typer.echo(json.dumps(value, indent=2, default=plain))
+
+
+def print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Rows in columns, on stdout."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
+
+
+def age(since: datetime) -> str:
+    """ "3 h ago"."""
+    seconds = int((datetime.now(UTC) - since).total_seconds())
+    for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= length:
+            return f"{seconds // length} {unit} ago"
+    return f"{max(seconds, 0)} s ago"
