@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from buildonce import predicates
@@ -18,8 +19,9 @@ from buildonce.config import Config
 from buildonce.errors import BuildonceError, ExitCode
 from buildonce.ledger import Ledger, Rollout, new_run_id
 from buildonce.release.attached import ATTESTATIONS, read_attached
+from buildonce.release.copy import copy_release
 from buildonce.release.envelopes import Statement
-from buildonce.release.models import Image, Release
+from buildonce.release.models import Image, Record, Release
 from buildonce.release.policy import Decision, PolicyDenied
 from buildonce.release.policy_check import PolicyUndecided, examine, time_in, verifier
 from buildonce.release.policy_rescan import rescan
@@ -119,8 +121,30 @@ class Shop:
         await verify(self.release, self.config.environment(environment))
 
 
+@pytest.fixture(scope="session")
+def released(
+    host: str, signer: Signer, home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Record:
+    """A release, signed once; every test gets a copy of its own."""
+
+    async def cut() -> Record:
+        repository = f"{host}/team/released"
+        config = config_of(repository, tmp_path_factory.mktemp("released"), POLICIES)
+        now = datetime.now(UTC)
+        async with Registry() as registry:
+            store = Store(config, registry, repository=repository, trust=None, say=lambda _: None)
+            image = await push_image(registry, repository)
+            record, _ = await store.cut(image, evidence(now, "3.1.2"), build(started=now))
+            return record
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BUILDONCE_HOME", str(home))
+        return anyio.run(cut)
+
+
 @pytest.fixture
 async def shop(
+    released: Record,
     repository: str,
     signer: Signer,
     home: Path,
@@ -131,9 +155,7 @@ async def shop(
     monkeypatch.setenv("BUILDONCE_HOME", str(home))
     config = config_of(repository, tmp_path, POLICIES)
     store = Store(config, registry, repository=repository, trust=None, say=lambda _: None)
-    image = await push_image(registry, repository)
-    now = datetime.now(UTC)
-    record, _ = await store.cut(image, evidence(now, "3.1.2"), build(started=now))
+    record = await copy_release(released, repository, trust=signer.trust, registry=registry)
     async with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
         yield Shop(config, ledger, registry, store, record.release, signer)
 
