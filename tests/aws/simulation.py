@@ -214,6 +214,11 @@ class Simulation:
         context: dict[str, str] = {}
         if session.role is None:
             raise _denied(session.arn, action_of(call), "*")
+        if call.service == "ecs" and "cluster" in call.parameters:
+            cluster = str(call.parameters["cluster"]).rpartition("/")[2]
+            context["ecs:cluster"] = (
+                f"arn:aws:ecs:{call.region}:{session.account}:cluster/{cluster}"
+            )
         for resource in resources_of(call, session.account):
             self._must_allow(session, action_of(call), resource, context)
         for role, service in passed_roles(call):

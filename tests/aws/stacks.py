@@ -321,7 +321,8 @@ class Stacks:
 
             groups = properties["Actions"][0]["ForwardConfig"]["TargetGroups"]
             weights = {group["TargetGroupArn"]: int(group["Weight"]) for group in groups}
-            place.balancer.rules[physical] = Rule(physical, weights)
+            tags = {"aws:cloudformation:logical-id": "Rule"}
+            place.balancer.rules[physical] = Rule(physical, weights, tags)
         elif kind == "AWS::CloudWatch::Alarm":
             place.alarms.set(physical, "OK")
 

@@ -205,22 +205,22 @@ class EcsTarget:
         found = (await self.services(service)).get(service)
         if found is None:
             return False
-        for one in found.get("deployments", []):
-            if one["taskDefinition"] != definition.arn:
-                continue
-            if one.get("rolloutState") == "FAILED":
-                raise DeploymentFailed(
-                    f"ECS gave up {definition.release.version} on {service}: "
-                    f"{one.get('rolloutStateReason', 'no reason given')}",
-                    remedy=f"aws ecs describe-services --services {service} shows its events",
-                )
-            if one["status"] == "PRIMARY":
-                return bool(
-                    one.get("rolloutState") == "COMPLETED"
-                    and one["runningCount"] == one["desiredCount"] == found["desiredCount"]
-                    and len(found["deployments"]) == 1
-                )
-        return False
+        rows = [one for one in found["deployments"] if one["status"] in ("PRIMARY", "ACTIVE")]
+        mine = next(
+            (one for one in found["deployments"] if one["taskDefinition"] == definition.arn), None
+        )
+        if mine is None or mine.get("rolloutState") == "FAILED":
+            reason = (mine or {}).get("rolloutStateReason") or "it went back by itself"
+            raise DeploymentFailed(
+                f"ECS gave up {definition.release.version} on {service}: {reason}",
+                remedy=f"aws ecs describe-services --services {service} shows its events",
+            )
+        return bool(
+            len(rows) == 1
+            and mine["status"] == "PRIMARY"
+            and mine.get("rolloutState") == "COMPLETED"
+            and mine["runningCount"] == mine["desiredCount"] == found["desiredCount"]
+        )
 
     async def deployed(self, entry: Entry, service: str, revision: str) -> Deployed:
         """What is served by a service, as `current` answers."""
