@@ -35,7 +35,6 @@ class CheckRecord:
         name: unique in its stage.
         result: None while it runs.
         seconds: how long it took in this run, without the wait for what it is after.
-        after: names of the checks whose results it needs.
         cached: an earlier result was used; None when that is not known.
         summary: one line.
         failures: what is wrong.
@@ -45,12 +44,12 @@ class CheckRecord:
         details: more lines on why it could not be done, where it was not done.
         remedy: what to do about it, where the error says.
         files: its reports, relative to the project.
+        after: names of the checks whose results it needs.
     """
 
     name: str
     result: Result | None = None
     seconds: float = 0.0
-    after: tuple[str, ...] = ()
     cached: bool | None = None
     summary: str = ""
     failures: tuple[Failure, ...] = ()
@@ -60,6 +59,7 @@ class CheckRecord:
     details: tuple[str, ...] = ()
     remedy: str | None = None
     files: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 @dataclass
