@@ -43,6 +43,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("history", "delivery", "Show what ran there before."),
     Entry("diff", "delivery", "Show what sets two environments apart."),
     Entry("environments", "delivery", "Environments as a whole: remove one."),
+    Entry("env", "delivery.aws", "Stacks and roles of an environment in an account: plan, apply."),
     Entry("release", "release", "Releases in the registry: list, show, verify, withdraw."),
     Entry("verify", "release", "Say whether a release may enter an environment."),
     Entry("explain", "release", "Say what a policy demands of a release, line by line."),
@@ -205,4 +206,5 @@ def _prepare_environment() -> None:
 
 def _exists(entry: Entry) -> bool:
     # Looked up as a file: `find_spec` would import the area.
-    return (Path(__file__).parent / entry.module / "commands.py").is_file()
+    folder = Path(__file__).parent.joinpath(*entry.module.split("."))
+    return (folder / "commands.py").is_file()

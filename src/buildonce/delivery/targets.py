@@ -35,7 +35,13 @@ async def open_target(
 
     Raises:
         TargetFailed: no container runtime works here.
+        DeliveryError: the account cannot be entered as the configuration says.
     """
+    if environment.target != "local":
+        # Here: who deploys to this machine needs nothing of it.
+        from buildonce.delivery.aws import open_aws_target
+
+        return await open_aws_target(environment, project=project, run=run, clock=clock)
     return LocalTarget(
         environment,
         project=project,
