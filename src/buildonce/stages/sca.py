@@ -204,7 +204,7 @@ async def _scan(
     said: list[str] = []
 
     async def scan() -> None:
-        runs.append(await run_tool(scanner, command))
+        runs.append(await run_tool(scanner, command, settled=(_CLEAN, _VULNERABLE)))
 
     async def ask_version() -> None:
         said.append(await osv_scanner.with_exec(["osv-scanner", "--version"]).stdout())

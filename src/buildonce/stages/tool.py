@@ -73,7 +73,11 @@ class ToolRun:
 
 
 async def run_tool(
-    container: dagger.Container, command: Sequence[str], *, report: str | None = None
+    container: dagger.Container,
+    command: Sequence[str],
+    *,
+    report: str | None = None,
+    settled: Sequence[int] = (0,),
 ) -> ToolRun:
     """Run a command; whatever its exit code, the result is a `ToolRun`.
 
@@ -81,13 +85,15 @@ async def run_tool(
         container: where it runs; needs `sh`, `mkdir` and `date`.
         command: program and arguments.
         report: file name under /reports that its standard output goes to.
+        settled: exit codes that say no more than what is in the cache with them: they are not
+            tried again.
 
     Raises:
         dagger.QueryError: the container itself could not be made or started.
     """
     started = datetime.now(UTC)
     run = await _run(container, command, report)
-    if run.exit_code != 0 and run.ran_at < started:
+    if run.exit_code not in settled and run.ran_at < started:
         retry = container.with_env_variable("BUILDONCE_TRIED_AGAIN", started.isoformat())
         run = await _run(retry, command, report)
     return run
