@@ -128,7 +128,7 @@ def released(
     """A release, signed once; every test gets a copy of its own."""
 
     async def cut() -> Record:
-        repository = f"{host}/team/released"
+        repository = f"{host}/team/policed"
         config = config_of(repository, tmp_path_factory.mktemp("released"), POLICIES)
         now = datetime.now(UTC)
         async with Registry() as registry:
