@@ -247,12 +247,6 @@ def test_the_same_commit_again_runs_nothing(shop: Shop, shipped: Ran) -> None:
     assert set(again.cached.values()) == {True}
     assert again.summary["release"]["digest"] == shipped.summary["release"]["digest"]
     assert not any(rollout["changed"] for rollout in again.summary["rollouts"])
-    # Other work on the machine makes a run slower, never faster.
-    fastest = again
-    for _ in range(2):
-        if fastest.seconds >= 8:
-            fastest = min(fastest, shop.run(), key=lambda ran: ran.seconds)
-    assert fastest.seconds < 8, fastest.progress
 
 
 def test_a_change_of_no_source_runs_no_check_again(shop: Shop, shipped: Ran) -> None:
