@@ -30,8 +30,8 @@ def test_releases_are_listed_shown_and_verified(
         return code, told.out, told.err
 
     ours, theirs = signer.pair.public, stranger.pair.public
-    code, out, _ = run("list", "--json", key=ours)
-    assert code == ExitCode.PASSED
+    code, out, err = run("list", "--json", key=ours)
+    assert code == ExitCode.PASSED, err
     assert [item["version"] for item in json.loads(out)] == [version]
     assert run("show", version, key=ours)[1].count(" sbom_") == 2
     code, out, _ = run("verify", "latest", "--json", key=ours)
