@@ -120,6 +120,24 @@ async def test_many_start_at_once(buildkitd: Path, folder: Path) -> None:
     assert len(set(await asyncio.gather(*(use() for _ in range(5))))) == 1
 
 
+async def test_daemons_of_several_folders_share_nothing(buildkitd: Path, folder: Path) -> None:
+    async def use(name: str) -> set[str]:
+        place = folder / name
+        async with daemon.start(buildkitd, place) as running:
+            return sockets(running.pid) - {str(place / "buildkitd.sock")}
+
+    first, second = await asyncio.gather(use("a"), use("b"))
+    assert first
+    assert not first & second
+
+
+def sockets(pid: int) -> set[str]:
+    """Paths of the sockets that a process has made."""
+    own = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    return {line[7] for line in lines if len(line) > 7 and f"socket:[{line[6]}]" in own}
+
+
 @pytest.mark.parametrize("victim", ["user", "daemon", "watcher and user"])
 async def test_whoever_is_killed_nothing_is_left(
     buildkitd: Path, folder: Path, graph: Any, victim: str

@@ -363,7 +363,9 @@ def _tail(path: Path, start: int) -> str:
             lines = file.read().decode(errors="replace").splitlines()
     except OSError as error:
         return f"(no log: {error.strerror})"
-    return "\n".join(lines[-15:]) or "(empty)"
+    # A failure is one line and a trace of Go's stack, which tells nobody anything.
+    causes = [line for line in lines if line.startswith("buildkitd: ")]
+    return "\n".join(causes or lines[-15:]) or "(empty)"
 
 
 async def _gone(place: _Place, process: subprocess.Popen[bytes] | None) -> None:
@@ -480,6 +482,9 @@ def _toml(
     lines += [
         "[grpc]",
         f"address = [{_quote(place.address)}]",
+        # By default all daemons of a machine make the same socket, and two that start at once fail.
+        "[otel]",
+        f"socketPath = {_quote(place.temporary / 'otel.sock')}",
         "[worker.containerd]",
         "enabled = false",
         "[worker.oci]",
