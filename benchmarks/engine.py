@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from buildonce.engine import daemons, llb
-from buildonce.engine.commands import engine_options
 from buildonce.engine.llb import Output
+from buildonce.engine.machine import engine_options
 from buildonce.toolchain import ensure
 
 WORKLOAD = Path(__file__).with_name("workload.py")

@@ -1,23 +1,21 @@
 """The `buildonce` command: one app; every area's commands are imported only when they are called.
 
 Each area brings `buildonce/<area>/commands.py` with `app: typer.Typer`, whose command or group has
-the name given in `COMMANDS`. What they raise ends here: a `BuildonceError` as its message, remedy
-and exit code; anything else as one line that names a log file with the traceback.
+the name given in `COMMANDS`. What they raise becomes a message and an exit code in `ending`.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import typer
 
-from buildonce.errors import BuildonceError, ExitCode
+from buildonce import ending, interrupts
+from buildonce.errors import ExitCode
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,6 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("doctor", "toolchain", "List each part: found where, which version, or what to type."),
     Entry("registry", "toolchain", "The loopback registry: up, down, status."),
 )
-_EPILOG = "`buildonce COMMAND --help` has an example of each."
 
 
 def build(arguments: list[str]) -> typer.Typer:
@@ -69,21 +66,26 @@ def build(arguments: list[str]) -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain text: the same on every terminal, and half the time
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    called = next((word for word in arguments if not word.startswith("-")), None)
-    area = next((entry.module for entry in COMMANDS if entry.name == called), None)
+    area = _area(arguments)
     loaded = False
     for entry in COMMANDS:
         if not _exists(entry):
             continue
         if entry.module != area:
-            app.command(entry.name, help=entry.help)(_only_listed)
+            app.command(entry.name, short_help=entry.help)(_only_listed)
         elif not loaded:
             app.add_typer(importlib.import_module(f"buildonce.{area}.commands").app)
             loaded = True
     return app
+
+
+def _area(arguments: list[str]) -> str | None:
+    called = next((word for word in arguments if not word.startswith("-")), None)
+    return next((entry.module for entry in COMMANDS if entry.name == called), None)
 
 
 def _only_listed() -> None:
@@ -106,31 +108,25 @@ def _root(
     pass
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with its code."""
-    sys.exit(int(run(sys.argv[1:] if arguments is None else arguments)))
-
-
 def run(arguments: list[str]) -> int:
     """Run the command line; the exit code. Every failure has become a message on stderr."""
-    try:
+    return ending.exit_code(lambda: _call(arguments))
+
+
+def _call(arguments: list[str]) -> object:
+    command: Any = typer.main.get_command(build(arguments))
+    interrupts.raise_again()  # all is loaded
+    if _area(arguments) not in (None, "engine"):
         _prepare_environment()
-        command = typer.main.get_command(build(arguments))
-        result = command.main(args=arguments, prog_name="buildonce", standalone_mode=False)
-        return result if isinstance(result, int) else ExitCode.PASSED
-    except (KeyboardInterrupt, typer.Abort):
+    try:
+        return command.main(args=arguments, prog_name="buildonce", standalone_mode=False)
+    except typer.Abort:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing to say, and nobody to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.TOOL_FAILED
-    except SystemExit:
-        raise
-    except BaseException as error:
-        if isinstance(error, _UsageMistake):
-            error.show()
-            return error.exit_code
-        return _explain(error)
+    except Exception as error:
+        if not isinstance(error, _UsageMistake):
+            raise
+        error.show()
+        return error.exit_code
 
 
 @runtime_checkable
@@ -140,60 +136,6 @@ class _UsageMistake(Protocol):
     exit_code: int
 
     def show(self) -> None: ...
-
-
-def _explain(error: BaseException) -> int:
-    causes = _leaves(error)
-    if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
-        return ExitCode.INTERRUPTED
-    expected = [cause for cause in causes if isinstance(cause, BuildonceError)]
-    if expected and len(expected) == len(causes):
-        for cause in expected:
-            _complain(cause.message, cause.remedy)
-        return expected[0].exit_code
-    unexpected = next(cause for cause in causes if not isinstance(cause, BuildonceError))
-    log = _write_log(error)
-    _complain(
-        f"buildonce itself failed: {type(unexpected).__name__}: {unexpected}",
-        f"read {log}; please report it with that file",
-    )
-    return ExitCode.TOOL_FAILED
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    """What really happened: task groups wrap failures in groups of groups."""
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
-    return [error]
-
-
-def _complain(message: str, remedy: str | None) -> None:
-    red, plain = ("\033[31m", "\033[0m") if _coloured() else ("", "")
-    print(f"{red}error:{plain} {message}", file=sys.stderr)
-    if remedy:
-        print(f"  try: {remedy}", file=sys.stderr)
-
-
-def _coloured() -> bool:
-    return sys.stderr.isatty() and "NO_COLOR" not in os.environ
-
-
-def _write_log(error: BaseException) -> Path:
-    import tempfile
-    from datetime import UTC, datetime
-
-    from buildonce import places
-
-    when = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    name = f"failure-{when}-{os.getpid()}.log"
-    try:
-        log = places.cache() / "logs" / name
-        log.parent.mkdir(parents=True, exist_ok=True)
-    except (BuildonceError, OSError):
-        log = Path(tempfile.mkdtemp(prefix="buildonce-")) / name
-    lines = [f"arguments: {sys.argv[1:]}\n", *traceback.format_exception(error)]
-    log.write_text("".join(lines), "utf-8")
-    return log
 
 
 def _prepare_environment() -> None:
