@@ -6,9 +6,11 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
@@ -23,17 +25,36 @@ def free_port() -> int:
 
 
 @contextmanager
-def registry(folder: Path, *, htpasswd: Path | None = None) -> Iterator[str]:
+def http_server(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    """host:port of a server that has one of these handlers for each request."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    # Looks every 20 ms whether it is to end; by itself every half second.
+    thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def registry(
+    folder: Path, *, htpasswd: Path | None = None, port: int | None = None
+) -> Iterator[str]:
     """host:port of a registry with its data in `folder`.
 
     Args:
         htpasswd: who may log in, hashed with bcrypt; None lets everybody in.
+        port: where it listens; a free one when None.
     """
     binary = shutil.which("docker-registry") or shutil.which("registry")
     if binary is None:
         pytest.fail("no registry is installed: apt-get install docker-registry")
     folder.mkdir(parents=True, exist_ok=True)
-    host = f"127.0.0.1:{free_port()}"
+    host = f"127.0.0.1:{port or free_port()}"
     lines = [
         "version: 0.1",
         f"storage: {{filesystem: {{rootdirectory: {folder}/data}}}}",

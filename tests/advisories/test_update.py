@@ -5,14 +5,14 @@ import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
 from buildonce.advisories import Database
 from buildonce.advisories.update import update
+from tests.loopback import http_server
 
 
 def archive(count: int) -> bytes:
@@ -43,10 +43,8 @@ def server(status: int, body: bytes, claimed: int | None = None) -> Iterator[str
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
+    with http_server(Handler) as address:
+        yield f"http://{address}"
 
 
 @pytest.mark.anyio

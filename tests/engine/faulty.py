@@ -1,6 +1,6 @@
 """Registries that break: cut off in the middle, or answering nonsense.
 
-with docker_registry(tmp_path) as real, cut_off(real, after=100_000) as address:
+with registry(tmp_path) as real, cut_off(real, after=100_000) as address:
     container.publish(f"{address}/image:1")
 """
 
@@ -11,44 +11,12 @@ import struct
 import subprocess
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from tests.engine.private import program, until
-
-
-@contextmanager
-def docker_registry(folder: Path) -> Iterator[str]:
-    """A real registry on a free port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    address = f"127.0.0.1:{port}"
-    settings = folder / "registry.yml"
-    settings.write_text(
-        "version: 0.1\nlog: {level: error}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder / 'images'}}}}}\n"
-        f"http: {{addr: '{address}'}}\n"
-    )
-    command = [program("docker-registry"), "serve", str(settings)]
-    with (folder / "registry.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        until(lambda: _answers(address))
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{address}/v2/") as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+from tests.loopback import http_server
 
 
 @contextmanager
@@ -117,15 +85,8 @@ def answering(status: int, body: bytes = b"", *, promised: int | None = None) ->
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with http_server(Handler) as address:
+        yield address
 
 
 @contextmanager

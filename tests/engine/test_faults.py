@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.engine.faulty import answering, cut_off, docker_registry, small_disk
+from tests.engine.faulty import answering, cut_off, small_disk
 from tests.engine.private import HELLO, PRELUDE, Private, children, process_with, until
+from tests.loopback import registry as real_registry
 
 pytestmark = [pytest.mark.embedded_only, pytest.mark.e2e]
 
@@ -140,7 +141,7 @@ run(main)
 
 def test_the_registry_is_cut_in_the_middle_of_a_push(private: Private, tmp_path: Path) -> None:
     mark = asleep()
-    with docker_registry(tmp_path) as real:
+    with real_registry(tmp_path) as real:
         with cut_off(real, after=3_000_000) as address:
             [error] = private.ask(PUSH, f"{address}/cut:1", mark)
         is_clear(error, f"{address}/cut:1", "push")
@@ -150,7 +151,7 @@ def test_the_registry_is_cut_in_the_middle_of_a_push(private: Private, tmp_path:
 
 def test_the_registry_is_cut_in_the_middle_of_a_pull(private: Private, tmp_path: Path) -> None:
     mark = asleep()
-    with docker_registry(tmp_path) as real:
+    with real_registry(tmp_path) as real:
         private.ask(PUSH, f"{real}/cut:1", mark)
         shutil.rmtree(private.cache)  # it would not have to be pulled
         with cut_off(real, after=3_000_000) as address:
@@ -243,7 +244,7 @@ run(main)
 
 def test_a_signal_at_any_moment_leaves_nothing(private: Private, tmp_path: Path) -> None:
     chance = random.Random(int(os.environ.get("BUILDONCE_TEST_SEED", "4")))  # noqa: S311
-    with docker_registry(tmp_path) as registry:
+    with real_registry(tmp_path) as registry:
         # Twenty and more on demand: each takes some seconds.
         for number in range(int(os.environ.get("BUILDONCE_TEST_MOMENTS", "5"))):
             mark = asleep()

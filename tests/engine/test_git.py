@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import dagger
 import pytest
 
 from tests.engine.engines import failure, on, unique
+from tests.loopback import http_server
 
 pytestmark = pytest.mark.anyio
 
@@ -113,15 +113,8 @@ def serving(root: Path, *, login: str = "") -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with http_server(Handler) as address:
+        yield f"http://{address}"
 
 
 @pytest.fixture(scope="module")

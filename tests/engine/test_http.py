@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import dagger
 import pytest
 
 from tests.engine.engines import failure, unique
-from tests.loopback import free_port
+from tests.loopback import free_port, http_server
 
 pytestmark = pytest.mark.anyio
 
@@ -45,15 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[str]:
-    served = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-    thread = threading.Thread(target=served.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{served.server_address[1]}"
-    finally:
-        served.shutdown()
-        served.server_close()
-        thread.join()
+    with http_server(partial(Handler, directory=str(folder))) as address:
+        yield f"http://{address}"
 
 
 async def test_contents_name_and_size(client: dagger.Client, server: str) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import dagger
 import httpx
@@ -15,6 +14,7 @@ import pytest
 from dagger import PortForward
 
 from tests.engine.engines import failure, fresh, get
+from tests.loopback import http_server
 
 pytestmark = pytest.mark.anyio
 
@@ -81,12 +81,8 @@ def host_server() -> Iterator[int]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server.server_address[1]
-    server.shutdown()
-    server.server_close()
+    with http_server(Handler) as address:
+        yield int(address.partition(":")[2])
 
 
 async def test_a_service_of_the_host(

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import shutil
-import socket
-import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +27,7 @@ from buildonce.engine.buildkit import (
     pb,
     walk,
 )
+from tests.loopback import registry as serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 Fill = Callable[[Path, dict[str, str]], Path]
@@ -241,44 +238,10 @@ async def test_an_image_in_a_layout_here(
 # -- registries -----------------------------------------------------------------------------------
 
 
-def _serve(folder: Path, *, htpasswd: Path | None = None) -> tuple[subprocess.Popen[bytes], str]:
-    program = shutil.which("docker-registry") or shutil.which("registry")
-    if program is None:
-        pytest.skip("no docker-registry is installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{probe.getsockname()[1]}"
-    lines = [
-        "version: 0.1",
-        f"storage: {{filesystem: {{rootdirectory: {folder}/data}}}}",
-        f"http: {{addr: '{host}'}}",
-    ]
-    if htpasswd is not None:
-        lines.append(f"auth: {{htpasswd: {{realm: test, path: {htpasswd}}}}}")
-    (folder / "config.yml").write_text("\n".join(lines))
-    process = subprocess.Popen(
-        [program, "serve", str(folder / "config.yml")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    for _ in range(200):
-        try:
-            connection = http.client.HTTPConnection(host, timeout=1)
-            connection.request("GET", "/v2/")
-            connection.getresponse()
-            return process, host
-        except OSError:
-            time.sleep(0.05)
-    process.kill()
-    pytest.fail("the registry does not answer")
-
-
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
-    process, host = _serve(tmp_path)
-    yield host
-    process.terminate()
-    process.wait()
+    with serving(tmp_path) as host:
+        yield host
 
 
 @pytest.fixture
@@ -286,10 +249,8 @@ def closed_registry(tmp_path: Path) -> Iterator[str]:
     """A registry that wants the user `me` with the password `secret`."""
     htpasswd = tmp_path / "htpasswd"
     htpasswd.write_text("me:$2b$12$MASIXNK5CD6zGu3PzCJ3DuGyE6z3DXfuLV7ZCoYBv08oAPqSW4W3O\n")
-    process, host = _serve(tmp_path, htpasswd=htpasswd)
-    yield host
-    process.terminate()
-    process.wait()
+    with serving(tmp_path, htpasswd=htpasswd) as host:
+        yield host
 
 
 async def test_push_and_pull(

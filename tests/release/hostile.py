@@ -7,12 +7,13 @@ with faulty(host, {"GET /v2/app/manifests/": status(500)}) as address:
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import httpx
+
+from tests.loopback import http_server
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -140,13 +141,5 @@ def faulty(
         (Handler,),
         {"upstream": upstream, "faults": faults, "seen": seen if seen is not None else []},
     )
-    server = ThreadingHTTPServer(("127.0.0.1", 0), own)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with http_server(own) as address:
+        yield address

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from buildonce.errors import BuildonceError
 from buildonce.toolchain import oci, registry
 from buildonce.toolchain.registry import LoopbackRegistry, speaks_registry
+from tests.loopback import http_server
 
 pytestmark = pytest.mark.anyio
 
@@ -32,11 +32,8 @@ def other_server() -> Iterator[int]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_port
-    server.shutdown()
-    server.server_close()
+    with http_server(Handler) as address:
+        yield int(address.partition(":")[2])
 
 
 async def test_a_port_taken_by_something_else_is_a_clear_error(
