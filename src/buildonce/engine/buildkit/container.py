@@ -327,6 +327,10 @@ class Process:
         self._on_exit(self, code)
         for output in self._outputs.values():
             output.end()
+        self._ended(code, failure)
+
+    def _ended(self, code: int | None, failure: BaseException | None) -> None:
+        """Tell whoever waits for its start or its end."""
         if failure is None and code is None:
             failure = BuildkitError("the process ended without an exit code")
         if not self._started.done():

@@ -8,6 +8,7 @@ showing it.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sqlite3
 import time
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 YOUNG = 2 * 10**9  # nanoseconds
-QUERY = 500  # inodes asked for at a time
 PART = 1 << 20
 FORGET = 90 * 24 * 3600  # seconds without use
 
@@ -74,19 +74,15 @@ class Hashes:
         old: list[tuple[int, int]] = []
         before = int(time.time()) - 24 * 3600
         for device, inodes in by_device.items():
-            inodes.sort()
-            for position in range(0, len(inodes), QUERY):
-                some = inodes[position : position + QUERY]
-                marks = ",".join("?" * len(some))
-                rows = self._database.execute(
-                    "SELECT inode, size, mtime, ctime, digest, used FROM content "  # noqa: S608
-                    f"WHERE device = ? AND inode IN ({marks})",
-                    [device, *some],
-                )
-                for inode, size, mtime, ctime, digest, used in rows:
-                    found[Identity(device, inode, size, mtime, ctime)] = digest
-                    if used < before:
-                        old.append((device, inode))
+            rows = self._database.execute(
+                "SELECT inode, size, mtime, ctime, digest, used FROM content "
+                "WHERE device = ? AND inode IN (SELECT value FROM json_each(?))",
+                [device, json.dumps(inodes)],
+            )
+            for inode, size, mtime, ctime, digest, used in rows:
+                found[Identity(device, inode, size, mtime, ctime)] = digest
+                if used < before:
+                    old.append((device, inode))
         self._touch(old)
         return found
 

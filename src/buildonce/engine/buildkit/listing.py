@@ -127,14 +127,18 @@ class _Walk:
                 continue
             entry = self._entry(path, found, item)
             if selected:
-                for number, above in enumerate(pending):
-                    if above is not None:
-                        self._add(above, None)
-                        pending[number] = None
+                self._add_all(pending)
                 self._add(entry, found if kind == stat.S_IFREG else None)
             if directory and descend:
                 stack.append(self._open(path, frame.level, state))
                 pending.append(None if selected else entry)
+
+    def _add_all(self, pending: list[Entry | None]) -> None:
+        """Add the directories above what was selected, each once."""
+        for number, above in enumerate(pending):
+            if above is not None:
+                self._add(above, None)
+                pending[number] = None
 
     def _open(self, path: str, level: Level | None, state: State) -> _Frame:
         full = f"{self._root}/{path}" if path else self._root
