@@ -177,3 +177,15 @@ async def test_building_for_real(sandbox: Sandbox, shim: OwnModule) -> None:
     header = built.path.read_bytes()[:20]
     assert header[:4] == b"\x7fELF"
     assert int.from_bytes(header[18:20], "little") == 183  # EM_AARCH64
+
+
+async def test_caches_are_out_of_the_way_at_once_and_deleted_behind_us(sandbox: Sandbox) -> None:
+    go = sandbox.cache / "go"
+    for name in ("mod", "build", ".forgotten-mod-cut-short", "toolchain-1"):
+        (go / name / "deep").mkdir(parents=True)
+    await golang.forget_caches()
+    assert not (go / "mod").exists()
+    assert not (go / "build").exists()
+    with anyio.fail_after(20):
+        while [path.name for path in go.iterdir()] != ["toolchain-1"]:
+            await anyio.sleep(0.02)

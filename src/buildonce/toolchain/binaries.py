@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,11 @@ from buildonce.toolchain.table import (
 from buildonce.toolchain.whole import whole_folder, write_whole
 
 Origin = Literal["configured", "path", "cache", "built"]
+
+_SOURCES_REMEDY = (
+    "see the lines above; modules come from GOPROXY, which this machine must reach, "
+    "then run `buildonce setup` again"
+)
 
 # Where Debian keeps administrators' programs; an ordinary user's PATH lacks them.
 _ADMIN_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -198,25 +204,44 @@ def suits(program: GoModule | SystemProgram, version: str) -> bool:
 
 async def _build_module(module: GoModule, go: golang.Go, progress: Progress) -> None:
     target = _module_target(module)
-    async with golang.build_lock(progress):
-        if target.is_dir():
-            return
-        with whole_folder(target) as making:
-            source = making / "source"
-            source.mkdir()
-            for name in ("go.mod", "go.sum"):
-                (source / name).write_bytes((module.folder / name).read_bytes())
-            await _build(
-                go,
-                what=f"building {', '.join(module.packages)} {module.version}",
-                source=source,
-                output=making,
-                packages=list(module.packages.values()),
-                flags=_flags(module),
-                goarch=golang.architecture(),
-                progress=progress,
-            )
-            shutil.rmtree(source)
+    with tempfile.TemporaryDirectory(prefix="buildonce-") as folder:
+        source = Path(folder)
+        for name in ("go.mod", "go.sum"):
+            (source / name).write_bytes((module.folder / name).read_bytes())
+        await _fetch(module, go, source, progress)
+        async with golang.build_lock(progress):
+            if target.is_dir():
+                return
+            with whole_folder(target) as making:
+                await _build(
+                    go,
+                    what=f"building {', '.join(module.packages)} {module.version}",
+                    source=source,
+                    output=making,
+                    packages=list(module.packages.values()),
+                    flags=_flags(module),
+                    goarch=golang.architecture(),
+                    progress=progress,
+                )
+
+
+async def _fetch(module: GoModule, go: golang.Go, source: Path, progress: Progress) -> None:
+    """Bring a module's sources into Go's cache, while another module is being compiled."""
+    what = f"fetching {', '.join(module.packages)} {module.version}"
+
+    def report(line: str) -> None:
+        if line.startswith("go: downloading"):
+            progress(f"{what}: {line.removeprefix('go: ')}")
+
+    await run(
+        # Of all that a module names, only what its programs are made of; no word about it.
+        [str(go.command), "list", "-deps", "-f", "{{/**/}}", *module.packages.values()],
+        what=what,
+        remedy=_SOURCES_REMEDY,
+        cwd=source,
+        env=golang.environment(),
+        progress=report,
+    )
 
 
 async def _build_own(program: OwnModule, go: golang.Go, goarch: str, progress: Progress) -> None:
@@ -270,8 +295,7 @@ async def _build(
     await run(
         [str(go.command), "build", "-v", *flags, "-o", destination, *packages],
         what=what,
-        remedy="see the lines above; modules come from GOPROXY, which this machine must reach, "
-        "then run `buildonce setup` again",
+        remedy=_SOURCES_REMEDY,
         cwd=source,
         env=golang.environment(goarch),
         progress=report,

@@ -177,7 +177,7 @@ class Setup:
 
     async def _drop_build_caches(self, _progress: Progress) -> str:
         await golang.forget_caches()
-        return "removed: the programs are built"
+        return "being removed: the programs are built"
 
     async def _find_runtime(self, _progress: Progress) -> str:
         self._runtime = await containers.runtime()
