@@ -15,8 +15,8 @@ import fcntl
 import os
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,16 +26,12 @@ import anyio
 import anyio.to_thread
 
 from buildonce.delivery.clock import SYSTEM_CLOCK, Clock
-from buildonce.delivery.errors import EnvironmentBusy
-from buildonce.delivery.lease import Lease, LeaseLost
+from buildonce.delivery.lease import Lease
+from buildonce.delivery.lease_holding import TERM, Busy, holding, lost
 
 _T = TypeVar("_T")
 
-TERM = timedelta(seconds=30)
-"""How long a lease lasts without renewal."""
-
 _LOOK_AGAIN = 0.2  # seconds
-_REMIND = 60.0
 _BUSY = 10.0
 
 _TABLE = """
@@ -78,63 +74,43 @@ class SqliteLeases:
         self.term = term
         self.clock = clock
 
-    @asynccontextmanager
-    async def hold(
+    def hold(
         self,
         environment: str,
         *,
         run: str,
         wait: bool = False,
         say: Callable[[str], None] = lambda _: None,
-    ) -> AsyncIterator[Lease]:
+    ) -> AbstractAsyncContextManager[Lease]:
         """As `Leases.hold`."""
-        began = self.clock.monotonic()
-        told: float | None = None
-        while isinstance(taken := await self._sync(self._take, environment, run), _Row):
-            message = f"environment {environment} is being deployed to by {taken}"
-            if not wait:
-                raise EnvironmentBusy(
-                    message, remedy="wait for it to end, or give --wait to wait in this command"
-                )
-            now = self.clock.monotonic()
-            if told is None or now - told >= _REMIND:
-                say(f"{message}; waiting" + (f" for {now - began:.0f} s" if told else ""))
-                told = now
-            await self.clock.sleep(_LOOK_AGAIN)
-        lease = taken
-        try:
-            async with anyio.create_task_group() as group:
-                renewing = anyio.CancelScope(shield=True)  # also while something is put back
-                group.start_soon(self._renew, lease, renewing)
-                try:
-                    yield lease
-                finally:
-                    renewing.cancel()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._sync(lease.release)
+        return holding(
+            lambda: self.take(environment, run),
+            environment,
+            term=self.term,
+            clock=self.clock,
+            every=_LOOK_AGAIN,
+            wait=wait,
+            say=say,
+        )
 
     async def holder(self, environment: str) -> str | None:
         """As `Leases.holder`."""
         return await self._sync(self._holder, environment)
 
-    async def _renew(self, lease: _SqliteLease, scope: anyio.CancelScope) -> None:
-        with scope:
-            while True:
-                await self.clock.sleep(self.term.total_seconds() / 3)
-                with suppress(LeaseLost):  # the holder hears of it before its next write
-                    await lease.check()
+    async def take(self, environment: str, run: str) -> _SqliteLease | Busy:
+        """Take it, or say who has it; a single attempt."""
+        return await self._sync(self._take, environment, run)
 
     async def _sync(self, work: Callable[..., _T], *args: object) -> _T:
         return await anyio.to_thread.run_sync(lambda: work(*args))
 
-    def _take(self, environment: str, run: str) -> _SqliteLease | _Row:
+    def _take(self, environment: str, run: str) -> _SqliteLease | Busy:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with _transaction(self.path) as database:
             database.execute(_TABLE)
             row = _read(database, environment)
             if row is not None and self._alive(environment, row):
-                return row
+                return Busy(str(row))
             token = (row.token if row else 0) + 1
             proof = self._proof(environment, token)
             proof.parent.mkdir(exist_ok=True)
@@ -214,12 +190,19 @@ class _SqliteLease:
             now = self._leases.clock.now()
             if now.timestamp() < self._expires:
                 return
-            raise self._lost(f"not renewed since {_time(self._expires)}: {error}") from error
+            raise lost(
+                self._environment, f"not renewed since {_time(self._expires)}: {error}"
+            ) from error
         if not kept:
-            raise self._lost(f"{other} has it" if other and other.run else "it was released")
+            raise lost(
+                self._environment, f"{other} has it" if other and other.run else "it was released"
+            )
         self._expires = expires
 
-    def release(self) -> None:
+    async def release(self) -> None:
+        await anyio.to_thread.run_sync(self._release)
+
+    def _release(self) -> None:
         with suppress(sqlite3.Error), _transaction(self._leases.path) as database:
             database.execute(
                 "UPDATE lease SET run = NULL WHERE environment = ? AND token = ?",
@@ -227,13 +210,6 @@ class _SqliteLease:
             )
         self._leases._proof(self._environment, self._token).unlink(missing_ok=True)
         os.close(self._descriptor)
-
-    def _lost(self, how: str) -> LeaseLost:
-        return LeaseLost(
-            f"the lease on environment {self._environment} is lost: {how}; nothing more is done "
-            "there by this process",
-            remedy=f"buildonce status; then buildonce resume {self._environment}",
-        )
 
 
 @contextmanager

@@ -256,7 +256,10 @@ class Ledger:
 
     def _rollouts(self, ids: Collection[str]) -> list[Rollout]:
         events = self._select(kind=_ROLLOUT, rollout=ids)
-        open_runs = _runs(events)
+        # Only who has not ended may still be at work; a fleet's run has too many events to read it
+        # for each of its rollouts.
+        ended_ones = {e.data["rollout"] for e in events if e.kind == "rollout.finished"}
+        open_runs = _runs(e for e in events if e.data["rollout"] not in ended_ones)
         heard: dict[str, datetime | None] = {}
         for event in self._select(run=open_runs):
             ended = event.run in heard and heard[event.run] is None
