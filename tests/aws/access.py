@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -40,7 +41,7 @@ class Session:
     account: str
     arn: str
     role: Role | None
-    ends: float | None = None
+    ends: datetime | None = None
 
 
 @dataclass

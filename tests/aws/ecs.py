@@ -128,6 +128,15 @@ class Ecs:
         assert match is not None, f"not by digest: {definition.image}"
         return self.place.lies_about_digest or match.group(1)
 
+    def variables(self, digest: str) -> dict[str, str]:
+        """The environment variables of the newest definition that runs this digest."""
+        found: dict[str, str] = {}
+        for definition in self.definitions.values():
+            if self.digest(definition) == digest:
+                given = definition.data["containerDefinitions"][0].get("environment", ())
+                found = {one["name"]: one["value"] for one in given}
+        return found
+
     def lose_tasks(self, service: str) -> None:
         """All tasks of a service's present revision die and do not come back."""
         found = self.services[service]

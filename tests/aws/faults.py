@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
+
+_T = TypeVar("_T")
 
 Kind = Literal[
     "kill before",
@@ -54,3 +56,44 @@ class Fault:
             self._left -= 1
             return True
         return False
+
+
+class Process:
+    """One process that calls: it counts what it does, and may have a fault and die of it.
+
+    Attributes:
+        calls: by name, in order: calls of services ("ecs.UpdateService"), and whatever else has an
+            effect outside of the process ("ledger rollout.started"). A fault is at one of these.
+    """
+
+    def __init__(self, fault: Fault | None = None) -> None:
+        self.fault = fault
+        self.calls: list[str] = []
+        self.dead = False
+
+    def does(self, name: str, effect: Callable[[], _T], *, error: type[Exception]) -> _T:
+        """Something that is no call of a service: it happens, or the process dies, or it fails.
+
+        Args:
+            name: of it.
+            effect: what it does.
+            error: how it fails where the fault is of another kind than death.
+        """
+        if self.dead:
+            raise Killed
+        number, fault = len(self.calls), self.fault
+        self.calls.append(name)
+        if fault is None or not fault.begins(number, name):
+            return effect()
+        if fault.kind == "kill before":
+            self.dead = True
+            raise Killed
+        if fault.kind not in ("kill after", "happening"):
+            raise error(f"{name} failed")
+        if fault.happening is not None:
+            fault.happening()
+        found = effect()
+        if fault.kind == "kill after":
+            self.dead = True
+            raise Killed
+        return found

@@ -65,6 +65,15 @@ class Functions:
         shares[digest] = shares.get(digest, 0.0) + rest
         return {digest: share for digest, share in shares.items() if share}
 
+    def variables(self, digest: str) -> dict[str, str]:
+        """The environment variables of the newest version that runs this digest."""
+        found: dict[str, str] = {}
+        for function in self.functions.values():
+            for code in function.versions.values():
+                if self._digest(code) == digest:
+                    found = dict(code.configuration.get("Environment", {}).get("Variables", {}))
+        return found
+
     def CreateFunction(self, call: Call) -> dict[str, Any]:
         p = call.parameters
         if p["FunctionName"] in self.functions:
@@ -118,6 +127,22 @@ class Functions:
     def GetFunctionConfiguration(self, call: Call) -> dict[str, Any]:
         function = self._function(call)
         return self._shown(function, call.parameters.get("Qualifier", "$LATEST"))
+
+    def GetFunction(self, call: Call) -> dict[str, Any]:
+        function = self._function(call)
+        version = call.parameters.get("Qualifier", "$LATEST")
+        if version in function.aliases:
+            version = function.aliases[version].version
+        shown = self._shown(function, version)
+        code = function.latest if version == "$LATEST" else function.versions[version]
+        return {
+            "Configuration": shown,
+            "Code": {
+                "RepositoryType": "ECR",
+                "ImageUri": code.image,
+                "ResolvedImageUri": code.image,
+            },
+        }
 
     def DeleteFunction(self, call: Call) -> dict[str, Any]:
         function = self._function(call)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .clock import SimulatedClock
 from .ecs import Ecs
 from .functions import Functions
+from .registries import Ecr
 from .stacks import Stacks
 from .wire import Call, ServiceError
 
@@ -30,6 +31,7 @@ class Place:
         self.balancer = Balancer(self)
         self.alarms = Alarms(self)
         self.stacks = Stacks(self)
+        self.ecr = Ecr(self)
         self.lies_about_digest: str | None = None
         self.ill: set[str] = set()
         self.unpullable: set[str] = set()
@@ -59,7 +61,11 @@ class Place:
             return self.functions.serving(name)
         if name in self.ecs.services:
             return self.ecs.serving(name)
-        return self.balancer.serving()
+        return self.balancer.serving(name)
+
+    def variables(self, digest: str) -> dict[str, str]:
+        """The environment variables with which the newest release of that digest was started."""
+        return {**self.functions.variables(digest), **self.ecs.variables(digest)}
 
 
 @dataclass
@@ -77,10 +83,10 @@ class Balancer:
         self.groups: dict[str, str] = {}
         self.rules: dict[str, Rule] = {}
 
-    def serving(self) -> dict[str, float]:
-        """Share of all rules' traffic by digest; a group without tasks answers nobody."""
+    def serving(self, name: str) -> dict[str, float]:
+        """Share of its rule's traffic by digest; a group without tasks answers nobody."""
         shares: dict[str, float] = {}
-        for rule in self.rules.values():
+        for rule in (one for one in self.rules.values() if f"/app/{name}/" in one.arn):
             for group, weight in rule.weights.items():
                 for digest in self._digests(group):
                     if weight:

@@ -5,8 +5,9 @@
     session = simulation.connect()          # a botocore session whose clients end up here
 
 ECS deployments, Lambda aliases, load balancers, alarms, CloudFormation and STS's refusals are here
-because moto stands still there; DynamoDB, ECR, SSM and Secrets Manager are moto's own backends. In
-both cases every request and every answer passes botocore's service models (see `wire`).
+because moto stands still there; DynamoDB, SSM and Secrets Manager are moto's own backends, and
+images are in real registries. Every request and every answer passes botocore's service models (see
+`wire`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import hashlib
 import io
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import botocore.endpoint
@@ -26,16 +28,17 @@ import botocore.session
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ReadTimeoutError
 
-from . import wire
+from . import registries, wire
 from .access import Role, Session, Used, action_of, allows, passed_roles, resources_of
 from .clock import SimulatedClock
-from .faults import Fault, Killed
+from .faults import Killed, Process
 from .place import Place
 from .wire import Answer, BadRequest, Call, Message, ServiceError
 
 CALLER_ACCOUNT = "111111111111"
-_MOTO = {"dynamodb", "ecr", "ssm", "secretsmanager"}
+_MOTO = {"dynamodb", "ssm", "secretsmanager"}
 _GROUPS = {
+    "ecr": "ecr",
     "ecs": "ecs",
     "lambda": "functions",
     "elbv2": "balancer",
@@ -44,16 +47,6 @@ _GROUPS = {
 }
 _LOADER = botocore.loaders.create_loader()
 _COMPONENTS: dict[str, Any] = {}
-
-
-class Process:
-    """One process that calls: it counts its calls, and may have a fault and die of it."""
-
-    def __init__(self, fault: Fault | None = None) -> None:
-        self.fault = fault
-        self.calls: list[str] = []
-        self.attempts = 0
-        self.dead = False
 
 
 class Simulation:
@@ -67,7 +60,10 @@ class Simulation:
         self.used = Used()
         self.journal: list[Call] = []
         self.counts: Counter[str] = Counter()
-        self.registries: dict[str, set[str]] | None = None
+        self.registries: dict[str, str] = {}  # host:port by account
+        self.door: Callable[[Place, str], str] | None = None
+        self.happenings: list[tuple[Callable[[], bool], Callable[[], object]]] = []
+        self.lies_about_identity: str | None = None  # an account
         self.throttle_every = 0
         self.throttled = 0
         self._lock = threading.RLock()
@@ -97,21 +93,28 @@ class Simulation:
         self.roles[arn] = Role(arn, policy, tuple(trusted) or (self.caller,), external_id)
         return self.roles[arn]
 
+    def when(self, so: Callable[[], bool], happens: Callable[[], object]) -> None:
+        """Once that is so, let something happen: looked at when a call comes."""
+        self.happenings.append((so, happens))
+
+    def _happen(self) -> None:
+        due = [one for one in self.happenings if one[0]()]
+        for one in due:
+            self.happenings.remove(one)
+            one[1]()
+
     def pull(self, account: str, image: str) -> str | None:
         """Why an account cannot pull an image; None when it can.
 
-        With `registries` (repository to digests) an image must be there, and a repository of
-        another account's registry is closed.
+        What is of no account's registry comes from elsewhere in the world, where all is well.
         """
-        if self.registries is None:
+        owners = {host: owner for owner, host in self.registries.items()}
+        owner = owners.get(image.partition("/")[0])
+        if owner is None:
             return None
-        repository, _, digest = image.partition("@")
-        if digest not in self.registries.get(repository, ()):
-            return f"CannotPullContainerError: {image}: not found"
-        owner = repository.partition(".")[0]
-        if ".dkr.ecr." in repository and owner != account:
+        if owner != account:
             return f"CannotPullContainerError: {image}: 403 Forbidden"
-        return None
+        return registries.refusal(self.registries[owner], owner, image)
 
     # Ways in.
 
@@ -135,6 +138,12 @@ class Simulation:
 
         session.register("before-send", before_send)
         return session
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nothing else happens while the block runs."""
+        with self._lock:
+            yield
 
     def respond(self, message: Message, process: Process) -> Answer:
         """Answer a request of a process, as its fault and the simulation's state have it."""
@@ -193,6 +202,7 @@ class Simulation:
             self._authorise(call, session)
             place = self.place(session.account, call.region)
             place.ecs.advance()
+            self._happen()
             if call.service in _MOTO:
                 return self._moto(call, session.account)
             handler = getattr(getattr(place, _GROUPS[call.service]), call.operation)
@@ -206,7 +216,7 @@ class Simulation:
         found = self.sessions.get(call.access_key)
         if found is None:
             raise ServiceError("UnrecognizedClientException", "The security token is invalid", 403)
-        if found.ends is not None and self.clock.monotonic() >= found.ends:
+        if found.ends is not None and self.clock.now() >= found.ends:
             raise ServiceError("ExpiredTokenException", "The security token is expired", 403)
         return found
 
@@ -248,7 +258,8 @@ class Simulation:
     def _sts(self, call: Call) -> dict[str, Any]:
         session = self._session(call)
         if call.operation == "GetCallerIdentity":
-            return {"UserId": "AROA:x", "Account": session.account, "Arn": session.arn}
+            account = self.lies_about_identity or session.account
+            return {"UserId": "AROA:x", "Account": account, "Arn": session.arn}
         if call.operation != "AssumeRole":
             raise ServiceError("InvalidAction", f"not simulated: {call.operation}")
         p = call.parameters
@@ -269,15 +280,14 @@ class Simulation:
         name = p["RoleArn"].rpartition("/")[2]
         arn = f"arn:aws:sts::{account}:assumed-role/{name}/{p['RoleSessionName']}"
         lasts = float(p.get("DurationSeconds", 3600))
-        self.sessions[key] = Session(account, arn, role, self.clock.monotonic() + lasts)
-        from datetime import timedelta
-
+        ends = self.clock.now() + timedelta(seconds=lasts)
+        self.sessions[key] = Session(account, arn, role, ends)
         return {
             "Credentials": {
                 "AccessKeyId": key,
                 "SecretAccessKey": "secret",
                 "SessionToken": "token",
-                "Expiration": self.clock.now() + timedelta(seconds=lasts),
+                "Expiration": ends,
             },
             "AssumedRoleUser": {"AssumedRoleId": f"AROA:{name}", "Arn": arn},
         }
@@ -320,18 +330,37 @@ class _NoTime:
     monotonic = perf_counter = time
 
 
+class _NoWaiting:
+    """`threading` for botocore's retries: whoever waits for a turn lets the test's time pass."""
+
+    Lock = staticmethod(threading.Lock)
+
+    def __init__(self, clock: SimulatedClock) -> None:
+        class Condition(threading.Condition):
+            def wait(self, timeout: float | None = None) -> bool:
+                clock.advance(max(timeout or 0, 0.001))  # less than the clock can tell is nothing
+                return True
+
+        self.Condition = Condition
+
+
 @contextmanager
 def retries_wait_by(clock: SimulatedClock) -> Iterator[None]:
     """While the block runs, botocore's waits between attempts take no time of ours."""
-    modules: list[Any] = [botocore.endpoint, botocore.retries.bucket]
-    before = [module.time for module in modules]
-    for module in modules:
-        module.time = _NoTime(clock)
+    bucket = botocore.retries.bucket
+    changes: list[tuple[Any, str, Any]] = [
+        (botocore.endpoint, "time", _NoTime(clock)),
+        (bucket, "time", _NoTime(clock)),
+        (bucket, "threading", _NoWaiting(clock)),
+    ]
+    before = [getattr(module, name) for module, name, _ in changes]
+    for module, name, other in changes:
+        setattr(module, name, other)
     try:
         yield
     finally:
-        for module, one in zip(modules, before, strict=True):
-            module.time = one
+        for (module, name, _), one in zip(changes, before, strict=True):
+            setattr(module, name, one)
 
 
 def _denied(who: str, action: str, resource: str) -> ServiceError:

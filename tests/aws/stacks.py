@@ -47,7 +47,7 @@ _Loader.add_multi_constructor("!", _short)
 @cache
 def parsed(template: str) -> dict[str, Any]:
     """A template as data."""
-    found: dict[str, Any] = yaml.load(template, _Loader)  # noqa: S506  (a SafeLoader)
+    found: dict[str, Any] = _Loader(template).get_single_data()
     return found
 
 
@@ -411,6 +411,8 @@ class _Evaluation:
         if kind == "AWS::Logs::LogGroup" and attribute == "Arn":
             return self.place.arn("logs", f"log-group:{physical}:*")
         if attribute == "DNSName":
+            if self.place.simulation.door is not None:
+                return self.place.simulation.door(self.place, self.stack.name.rpartition("-")[0])
             return f"{self.stack.name}.{self.place.region}.elb.example"
         return (
             f"{physical.rpartition(':')[2]}"

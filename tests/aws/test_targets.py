@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from buildonce.delivery.aws.errors import AwsRefused, WrongIdentity
+from buildonce.delivery.aws.errors import AwsRefused
 from buildonce.delivery.errors import DeliveryError, WrongDigest
 from buildonce.delivery.target import unrecorded
 
@@ -115,30 +115,3 @@ async def test_rollback_is_of_the_configuration_too(simulation: Simulation) -> N
     await target.prepare(ONE, rollout="r3", step=unrecorded, manifest=manifest)
     assert (await target.pending()).manifest == manifest
     assert target.fingerprint(ONE, manifest) != target.fingerprint(ONE)
-
-
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ({"role": "shop-other"}, AwsRefused),  # no such role
-        ({"external_id": "buildonce-2"}, AwsRefused),
-        ({"region": "us-east-1"}, AwsRefused),  # the role is of one region
-        ({"role": "arn:aws:iam::333333333333:role/shop-deploy"}, WrongIdentity),
-    ],
-)
-async def test_a_mistaken_account_region_or_role_touches_nothing(
-    simulation: Simulation, change: dict[str, str], error: type[Exception]
-) -> None:
-    world = World("weighted", simulation=simulation).furnish()
-    policy = simulation.roles["arn:aws:iam::222222222222:role/shop-deploy"].policy
-    simulation.role("333333333333", "shop-deploy", policy=policy)
-    world.environment = world.environment.model_copy(update=change)
-    with pytest.raises(error):
-        target = await world.target()
-        await target.prepare(ONE, rollout="r1", step=unrecorded)
-    written = [
-        c.name
-        for c in simulation.journal
-        if not c.operation.startswith(("Describe", "Get", "Assume"))
-    ]
-    assert written == []

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -134,7 +135,7 @@ def answer(call: Call, result: Mapping[str, Any] | ServiceError) -> Answer:
         raise BadAnswer(f"{call.name} answers nothing, but was given {sorted(result)}")
     if _is_cbor(call.message):
         return _cbor(200, _to_cbor(operation, dict(result)))
-    serializer = get_serializer_class(call.service, _protocol(operation))(operation)
+    serializer = get_serializer_class(call.service, _protocol(operation, call.message))(operation)
     found = serializer.serialize(dict(result))
     body = found["body"]
     return Answer(
@@ -200,9 +201,9 @@ def _parsed(
 ) -> dict[str, Any]:
     parts = urlsplit(message.url)
     values: list[MultiDict[str, str]] = [MultiDict(parse_qs(parts.query, keep_blank_values=True))]
-    if _protocol(operation) == "query":
+    if _protocol(operation, message) == "query":
         values.append(MultiDict(parse_qs(message.body.decode(), keep_blank_values=True)))
-    parser = PROTOCOL_PARSERS[_protocol(operation)](operation)
+    parser = PROTOCOL_PARSERS[_protocol(operation, message)](operation)
     parsed: dict[str, Any] = parser.parse(
         {
             "method": message.method,
@@ -217,6 +218,8 @@ def _parsed(
 
 
 def _without_none(value: Any) -> Any:
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
     if isinstance(value, dict):
         return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):
@@ -224,7 +227,10 @@ def _without_none(value: Any) -> Any:
     return value
 
 
-def _protocol(operation: OperationModel) -> str:
+def _protocol(operation: OperationModel, message: Message) -> str:
+    """What the client speaks: a service may understand several."""
+    if "x-amz-json" in message.headers.get("content-type", ""):
+        return "json"
     protocol = str(operation.service_model.protocol)
     return "query" if protocol.startswith("smithy") else protocol
 
@@ -234,7 +240,7 @@ def _error(call: Call, operation: OperationModel, error: ServiceError) -> Answer
         pairs = (("__type", error.code), ("message", error.message))
         body = b"\xa2" + b"".join(_text(key) + _text(value) for key, value in pairs)
         return _cbor(error.status, body)
-    if _protocol(operation) == "query":
+    if _protocol(operation, call.message) == "query":
         xml = (
             "<ErrorResponse><Error><Type>Sender</Type>"
             f"<Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message>"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 
 from buildonce.config import Config, EnvironmentConfig
 from buildonce.delivery.aws import open_aws_target
-from buildonce.delivery.aws.roles import documents
 from buildonce.delivery.aws.session import AwsSession
-from buildonce.delivery.aws.stacks import template
+from buildonce.delivery.aws.target import Carry
 from buildonce.release import Image, Release
 
-from .faults import Fault
-from .simulation import Process, Simulation
+from .accounts import enter, furnish
+from .faults import Process
+from .simulation import Simulation
 
 ACCOUNT = "222222222222"
 REGION = "eu-west-1"
@@ -83,52 +82,47 @@ def release(version: str) -> Release:
 
 @dataclass
 class World:
-    """One environment; it outlives the processes that deploy to it."""
+    """One environment; it outlives the processes that deploy to it.
+
+    Attributes:
+        kind, more: which of KINDS, and more tables of its configuration.
+        given: the environment, where it is another one.
+        carry: brings releases into its registry.
+    """
 
     kind: str
     more: str = ""
     simulation: Simulation = field(default_factory=Simulation)
+    given: EnvironmentConfig | None = None
+    carry: Carry | None = None
 
     def __post_init__(self) -> None:
-        self.environment = environment(self.kind, self.more)
-        policies = documents(self.environment, project="shop")
-        self.simulation.role(
-            ACCOUNT, "shop-deploy", policy=policies["deploy"], external_id="buildonce-1"
-        )
-        self.simulation.role(
-            ACCOUNT, "shop-stacks", policy=policies["stacks"], external_id="buildonce-1"
-        )
+        self.environment = self.given or environment(self.kind, self.more)
+        enter(self.simulation, [self.environment], project="shop")
         self.place = self.simulation.place(ACCOUNT, REGION)
 
     def furnish(self) -> World:
         """With its stacks, as `env apply` would make them."""
-        make = self.place.stacks.make
-        common = {"Name": NAME}
-        if self.environment.target == "lambda":
-            url = {"Url": "https://shop.example"}
-            make(f"{NAME}-service", template("service-lambda"), {**common, **url})
-            return self
-        network = make(f"{NAME}-network", template("network"), common)
-        cluster = make(
-            f"{NAME}-cluster",
-            template("cluster"),
-            {**common, "Vpc": network["Vpc"], "PublicSubnets": network["PublicSubnets"]},
-        )
-        given = {key: cluster[key] for key in ("Cluster", "Listener", "Balancer", "BalancerGroup")}
-        given |= {"Vpc": network["Vpc"], "PrivateSubnets": network["PrivateSubnets"]}
-        make(f"{NAME}-service", template("service-ecs"), {**common, **given, "Url": cluster["Url"]})
+        furnish(self.simulation, [self.environment], project="shop")
         return self
 
-    async def target(self, fault: Fault | None = None, process: Process | None = None) -> Any:
-        """The environment's target, as one process opens it."""
-        process = process or Process(fault)
+    async def target(
+        self, process: Process | None = None, place: EnvironmentConfig | None = None
+    ) -> Any:
+        """The environment's target, or that of a place of it, as one process opens it."""
         return await open_aws_target(
-            self.environment,
+            place or self.environment,
             project="shop",
             run="run-1",
             clock=self.simulation.clock,
             connect=lambda: self.simulation.connect(process),
+            carry=self._carry if self.carry is not None else None,
         )
+
+    async def _carry(self, *given: Any) -> None:
+        assert self.carry is not None
+        with self.simulation.clock.busy():  # it waits for real registries
+            await self.carry(*given)
 
     async def session(self, role: str = "shop-stacks") -> AwsSession:
         """A session of another role."""
@@ -141,6 +135,3 @@ class World:
     def serving(self) -> dict[str, float]:
         """Share of the traffic by digest."""
         return self.place.serving(NAME)
-
-
-Say = Callable[[str], None]

@@ -131,6 +131,39 @@ def test_an_unknown_profile_is_told_with_the_known_ones() -> None:
     assert "offline" in (raised.value.remedy or "")
 
 
+def test_several_profiles_are_laid_over_each_other_in_their_order() -> None:
+    text = GOOD + (
+        '\n[profiles.slow.stages.commit]\nbudget = "20m"\n'
+        '[profiles.slower.stages.commit]\nbudget = "long"\n'
+    )
+    both = parse(text, "slow, offline")
+    assert both.stages["commit"].budget == timedelta(minutes=20)
+    assert both.images == parse(GOOD, "offline").images
+    with pytest.raises(ConfigError, match=r"pipeline\.toml:29: stages\.commit\.budget"):
+        parse(text, "slow,slower")
+    with pytest.raises(ConfigError, match="no profile 'other'"):
+        parse(text, "slow,other")
+
+
+def test_a_profile_that_moves_an_environment_keeps_nothing_of_its_table() -> None:
+    text = GOOD + (
+        '\n[profiles.cloud.accounts.live]\nid = "222222222222"\n'
+        '[profiles.cloud.environments.staging]\ntarget = "ecs"\naccount = "live"\n'
+        'regions = ["eu-west-1", "us-east-1"]\nrole = "deploy"\n'
+        'registry = "registry.test/{region}/shop"\n'
+    )
+    assert parse(text).environments["staging"].port
+    moved = parse(text, "cloud").environments["staging"]
+    assert (moved.target, moved.port) == ("ecs", None)
+    assert [place.registry for place in moved.places] == [
+        "registry.test/eu-west-1/shop",
+        "registry.test/us-east-1/shop",
+    ]
+    single = text.replace('regions = ["eu-west-1", "us-east-1"]', 'region = "eu-west-1"')
+    with pytest.raises(ConfigError, match="write it out"):
+        parse(single, "cloud")
+
+
 def test_what_is_not_toml_or_not_there_is_told() -> None:
     with pytest.raises(ConfigError, match=r"ci/pipeline\.toml:2: this is not TOML"):
         parse("[project]\nname = \n")

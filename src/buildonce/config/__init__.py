@@ -6,18 +6,14 @@
     config.environments["production"].url      # "http://127.0.0.1:8103"
 
 A profile is a set of values laid over the tables, for a machine that differs:
-`[profiles.offline.images]` replaces keys of `[images]` when `BUILDONCE_PROFILE=offline`.
+`[profiles.offline.images]` replaces keys of `[images]` when `BUILDONCE_PROFILE=offline`. Several
+are separated by commas.
 """
 
 from buildonce.config.base import parse_duration
 from buildonce.config.mistakes import ConfigError
-from buildonce.config.models import (
-    PROFILE_VARIABLE,
-    Config,
-    EnvironmentConfig,
-    ProjectConfig,
-    StageConfig,
-)
+from buildonce.config.models import Config, EnvironmentConfig, ProjectConfig, StageConfig
+from buildonce.config.profiles import PROFILE_VARIABLE
 from buildonce.config.waivers import WaiverConfig
 
 __all__ = [

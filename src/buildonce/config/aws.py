@@ -34,8 +34,11 @@ _REFERENCE = re.compile(
     r"|ssm:/[\w./-]+"
     r"|secretsmanager:[\w/+=.@-]+"
 )
-# What a secret's place is called, then "registry/name": no tag, no digest.
-_REPOSITORY = r"^[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$"
+REGION = "{region}"
+"""Stands for a place's region in the name of its registry."""
+
+# "registry/name", no tag, no digest.
+_REPOSITORY = r"^([A-Za-z0-9.-]|\{region\})+(:[0-9]+)?(/([a-z0-9]+([._-]+[a-z0-9]+)*|\{region\}))+$"
 
 
 def is_loopback(url: str) -> bool:
@@ -75,6 +78,8 @@ def _whole_minutes(value: timedelta) -> timedelta:
 Reference = Annotated[str, AfterValidator(_reference)]
 Minutes = Annotated[Duration, AfterValidator(_whole_minutes)]
 Region = Annotated[str, Field(pattern=_REGION)]
+RoleName = Annotated[str, Field(pattern=_ROLE)]
+ExternalId = Annotated[str, Field(pattern=r"^[A-Za-z0-9+=,.@:/_-]{2,1224}$")]
 Variable = Annotated[str, Field(pattern=_NAME_OF_VARIABLE)]
 
 
@@ -154,7 +159,8 @@ class Placement(Table):
         role: assumed for each rollout: a name in the account, or an ARN.
         external_id: what the role's trust demands, where it does.
         registry: repository that the image and its evidence are copied to before anything refers
-            to them; None deploys from where the release was pushed.
+            to them, `{region}` in it standing for the place's region (a function takes images of
+            its own region only); None deploys from where the release was pushed.
         secrets: environment variables that come from SSM or Secrets Manager, by reference.
         parameters: of the environment's stacks.
         metrics: CloudWatch's measurements that decide, beside the alarms of the environment's stack
@@ -165,8 +171,8 @@ class Placement(Table):
     account: str | None = None
     region: Region | None = None
     regions: tuple[Region, ...] = ()
-    role: Annotated[str, Field(pattern=_ROLE)] | None = None
-    external_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9+=,.@:/_-]{2,1224}$")] | None = None
+    role: RoleName | None = None
+    external_id: ExternalId | None = None
     registry: Annotated[str, Field(pattern=_REPOSITORY)] | None = None
     secrets: dict[Variable, Reference] = Field(default_factory=dict)
     parameters: dict[str, str] = Field(default_factory=dict)
@@ -199,6 +205,8 @@ def mistakes(name: str, target: str, port: int | None, keys: Placement) -> str |
             return f"{where}.{key}: this key is missing; target {target!r} needs it"
     if (keys.region is None) == (not keys.regions):
         return f"{where}.region: one of `region` and `regions` is wanted"
+    if keys.region and REGION in (keys.registry or ""):
+        return f"{where}.registry: {REGION} stands for one of several `regions`; write it out"
     if len(set(keys.regions)) != len(keys.regions):
         return f"{where}.regions: a region occurs twice"
     other = {"ecs": "function", "lambda": "service"}[target]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic_core import ErrorDetails
 
-from buildonce.config.lines import KeyPath, Lines
+from buildonce.config.lines import KeyPath
 from buildonce.errors import BuildonceError, ExitCode
 
 
@@ -28,8 +28,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def explain(
     errors: Iterable[ErrorDetails],
     path: Path,
-    lines: Lines,
-    origin: KeyPath,
+    line_of: Callable[[KeyPath], int | None],
     known_keys: Callable[[KeyPath], list[str]],
 ) -> ConfigError:
     """One error for all that is wrong, each with the line where it stands.
@@ -37,15 +36,13 @@ def explain(
     Args:
         errors: what pydantic found.
         path: the file.
-        lines: where its keys stand.
-        origin: key path of the profile in force, which is searched first; () for none.
+        line_of: where a key stands.
         known_keys: the keys that the table at a key path may hold.
     """
     messages = []
     for error in errors:
         keys, cause = _cause(error, known_keys)
-        line = lines.line((*origin, *keys)) if origin else None
-        line = line or lines.nearest(keys)
+        line = line_of(keys)
         where = f"{path}:{line}" if line else str(path)
         messages.append(f"{where}: {'.'.join(keys)}: {cause}")
     return ConfigError("\n".join(messages), remedy=f"correct {path}")

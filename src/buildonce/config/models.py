@@ -24,8 +24,9 @@ from pydantic import (
 
 from buildonce.config.advisories import AdvisoriesConfig
 from buildonce.config.approvals import Approval, PublicKey, check_approvers
-from buildonce.config.aws import AccountConfig, Placement, is_loopback, mistakes
+from buildonce.config.aws import REGION, AccountConfig, Placement, is_loopback, mistakes
 from buildonce.config.base import NAME, Duration, Table, known_keys
+from buildonce.config.leases import LeasesConfig
 from buildonce.config.lines import KeyPath, Lines
 from buildonce.config.mistakes import ConfigError, did_you_mean, explain
 from buildonce.config.policies import (
@@ -35,13 +36,12 @@ from buildonce.config.policies import (
     PolicyConfig,
     check_policies,
 )
+from buildonce.config.profiles import PROFILE_VARIABLE, lay_over, line_of
 from buildonce.config.rollout import RolloutConfig, WavesConfig, check_waves
 from buildonce.config.signing import SigningConfig
 from buildonce.config.tools import ToolConfig
 from buildonce.config.waivers import WaiverConfig
 from buildonce.config.windows import WindowConfig
-
-PROFILE_VARIABLE = "BUILDONCE_PROFILE"
 
 _PLATFORM = r"^[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?$"
 # Registry host with an optional port, then at least one path component (OCI distribution grammar).
@@ -95,6 +95,7 @@ class EnvironmentConfig(Placement):
     policy: str | None = None
 
     _account: AccountConfig | None = PrivateAttr(default=None)
+    _leases: LeasesConfig | None = PrivateAttr(default=None)
 
     @field_validator("port")
     @classmethod
@@ -137,8 +138,18 @@ class EnvironmentConfig(Placement):
         assert self._account is not None, "set where the whole configuration was checked"
         return self._account
 
+    @property
+    def leases(self) -> LeasesConfig | None:
+        """Where its lease is; None for a place of this machine's own."""
+        return self._leases
+
     def _in(self, region: str) -> EnvironmentConfig:
-        changes = {"name": f"{self.name}-{region}", "region": region, "regions": ()}
+        changes: dict[str, Any] = {
+            "name": f"{self.name}-{region}",
+            "region": region,
+            "regions": (),
+            "registry": self.registry and self.registry.replace(REGION, region),
+        }
         return self.model_copy(update=changes)
 
 
@@ -182,6 +193,7 @@ class Config(Table):
     ledger: LedgerConfig = LedgerConfig()
     engine: EngineConfig = EngineConfig()
     accounts: dict[str, AccountConfig] = Field(default_factory=dict)
+    leases: LeasesConfig | None = None
     environments: dict[str, EnvironmentConfig] = Field(default_factory=dict)
     waves: dict[str, WavesConfig] = Field(default_factory=dict)
     approvers: dict[str, PublicKey] = Field(default_factory=dict)
@@ -190,7 +202,7 @@ class Config(Table):
     path: Annotated[Path, Field(alias="<path>", exclude=True)]
     profile: Annotated[str | None, Field(alias="<profile>", exclude=True)] = None
     _lines: Lines = PrivateAttr(default_factory=lambda: Lines({}))
-    _origin: KeyPath = PrivateAttr(default=())
+    _origins: tuple[KeyPath, ...] = PrivateAttr(default=())
 
     @classmethod
     def load(cls, path: str | Path, *, profile: str | None = None) -> Config:
@@ -198,7 +210,8 @@ class Config(Table):
 
         Args:
             path: the TOML file.
-            profile: name of the profile to lay over it; None takes it from BUILDONCE_PROFILE.
+            profile: names of profiles to lay over it, separated by commas; None takes them from
+                BUILDONCE_PROFILE.
 
         Raises:
             ConfigError: the file is missing or says something that cannot be.
@@ -231,21 +244,24 @@ class Config(Table):
                 f"{where}: this is not TOML: {error}", remedy=f"correct {where}"
             ) from error
         lines = Lines.scan(text)
-        data, origin = _lay_over(data, profile, path)
+        data, origins = lay_over(data, profile, path)
         for name, table in _tables(data.get("environments")):
             table.setdefault("name", name)
         try:
             config = cls.model_validate({**data, "<path>": path, "<profile>": profile})
         except ValidationError as error:
             raise explain(
-                error.errors(include_url=False), path, lines, origin, cls.known_keys
+                error.errors(include_url=False),
+                path,
+                lambda keys: line_of(lines, keys, origins),
+                cls.known_keys,
             ) from None
-        config._lines, config._origin = lines, origin
+        config._lines, config._origins = lines, origins
         return config
 
     def where(self, *keys: str) -> str:
         """ "file:line" of a key, for a message; the file alone when the key has no line."""
-        line = self._lines.line((*self._origin, *keys)) or self._lines.nearest(keys)
+        line = line_of(self._lines, keys, self._origins)
         return f"{self.path}:{line}" if line else str(self.path)
 
     @model_validator(mode="after")
@@ -301,12 +317,22 @@ class Config(Table):
                 f"{where}.role: the role is of account {role.split(':')[4]}, "
                 f"but {name} is {account.id}"
             )
-        environment._account = account
+        environment._account, environment._leases = account, self.leases
+
+    @model_validator(mode="after")
+    def _leases_have_an_account(self) -> Self:
+        if self.leases is None:
+            return self
+        if self.leases.account not in self.accounts:
+            hint = did_you_mean(self.leases.account, self.accounts)
+            raise ValueError(f"leases.account: there is no account {self.leases.account!r}{hint}")
+        self.leases._account = self.accounts[self.leases.account]
+        return self
 
     @model_validator(mode="after")
     def _rollouts_agree(self) -> Self:
-        places = [p.name for e in self.environments.values() for p in e.places]
-        check_waves(self.waves, self.environments, places)
+        places = {n: [p.name for p in e.places] for n, e in self.environments.items()}
+        check_waves(self.waves, places)
         check_approvers(self.approvers, self.environments)
         return self
 
@@ -399,29 +425,3 @@ class Config(Table):
 def _tables(value: object) -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(value, dict):
         yield from ((name, table) for name, table in value.items() if isinstance(table, dict))
-
-
-def _lay_over(
-    data: dict[str, Any], profile: str | None, path: Path
-) -> tuple[dict[str, Any], KeyPath]:
-    """The tables with the profile's values in them, and the key path of that profile."""
-    profiles = data.pop("profiles", {})
-    if profile is None:
-        return data, ()
-    if not isinstance(profiles, dict) or not isinstance(profiles.get(profile), dict):
-        known = list(profiles) if isinstance(profiles, dict) else []
-        raise ConfigError(
-            f"{path}: there is no profile {profile!r}{did_you_mean(profile, known)}",
-            remedy=f"set {PROFILE_VARIABLE} to one of: {', '.join(known) or '(none defined)'}; "
-            "or unset it",
-        )
-    return _merge(data, profiles[profile]), ("profiles", profile)
-
-
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        under = merged.get(key)
-        both = isinstance(value, dict) and isinstance(under, dict)
-        merged[key] = _merge(under, value) if both else value  # type: ignore[arg-type]
-    return merged

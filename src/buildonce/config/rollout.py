@@ -88,6 +88,7 @@ class RolloutConfig(Table):
         hold: how long to stay at a step whose verdict is inconclusive; then `inconclusive` counts.
         inconclusive: then "proceed", "roll-back" (exit code 5), or "ask" a person.
         ask_for: how long to wait for that person before going back.
+        drain: how long a release that gets no more requests may take to end those it has.
     """
 
     strategy: Literal["all-at-once", "canary", "linear", "blue-green"] = "all-at-once"
@@ -102,6 +103,7 @@ class RolloutConfig(Table):
     hold: Duration = timedelta(minutes=1)
     inconclusive: Literal["proceed", "roll-back", "ask"] = "roll-back"
     ask_for: Duration = timedelta(hours=1)
+    drain: Duration = timedelta(seconds=30)
 
     @field_validator("steps")
     @classmethod
@@ -171,26 +173,35 @@ class WavesConfig(Table):
 
 def check_waves(
     waves: Mapping[str, WavesConfig],
-    environments: Collection[str],
-    places: Collection[str] = (),
+    environments: Mapping[str, Collection[str]],
 ) -> None:
-    """Whether the waves name what there is.
+    """Whether the waves name what there is, and each of it once.
 
     Args:
-        places: names of environments' regions, where they have several.
+        environments: names of the places of each; itself where it has but one.
 
     Raises:
         ValueError: they do not; the message begins with the key.
     """
+    known = {place: [place] for places in environments.values() for place in places}
+    known |= {name: list(places) for name, places in environments.items()}
     for name, plan in waves.items():
         if name in environments:
             raise ValueError(f"waves.{name}: this is the name of an environment already")
+        seen: dict[str, str] = {}
         for member in (member for wave in plan.environments for member in wave):
-            if member not in environments and member not in places:
+            if member not in known:
                 raise ValueError(
                     f"waves.{name}.environments: there is no environment {member!r}"
                     f"{did_you_mean(member, environments)}"
                 )
+            for place in known[member]:
+                if place in seen:
+                    raise ValueError(
+                        f"waves.{name}.environments: {place} is in it twice, as {seen[place]!r} "
+                        f"and as {member!r}"
+                    )
+                seen[place] = member
 
 
 def _only(strategy: str, info: ValidationInfo, *others: str) -> None:

@@ -13,8 +13,8 @@ from buildonce.delivery.clock import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
     from buildonce.config import EnvironmentConfig
-    from buildonce.delivery.aws.ecs import Copy
     from buildonce.delivery.aws.session import Connect
+    from buildonce.delivery.aws.target import Carry
     from buildonce.delivery.target import Target
 
 
@@ -25,7 +25,7 @@ async def open_aws_target(
     run: str,
     clock: Clock = SYSTEM_CLOCK,
     connect: Connect | None = None,
-    copy: Copy | None = None,
+    carry: Carry | None = None,
 ) -> Target:
     """The target of an environment in an account; its role is assumed and its identity compared.
 
@@ -39,6 +39,6 @@ async def open_aws_target(
 
     aws = await AwsSession.open(environment, run=run, clock=clock, connect=connect)
     if environment.target == "lambda":
-        return LambdaTarget(environment, project=project, aws=aws, copy=copy)
+        return LambdaTarget(environment, project=project, aws=aws, carry=carry)
     kind = WeightedEcsTarget if environment.service.strategy == "weighted" else NativeEcsTarget
-    return kind(environment, project=project, aws=aws, copy=copy)
+    return kind(environment, project=project, aws=aws, carry=carry)

@@ -10,10 +10,11 @@ import anyio
 import typer
 
 from buildonce.config import Config, EnvironmentConfig
+from buildonce.delivery.aws.change_sets import Planned
 from buildonce.delivery.aws.roles import documents
 from buildonce.delivery.aws.session import AwsSession
-from buildonce.delivery.aws.stacks import Planned, plan
 from buildonce.delivery.aws.stacks import apply as apply_stacks
+from buildonce.delivery.aws.stacks import plan
 from buildonce.delivery.errors import DeliveryError
 from buildonce.ledger import new_run_id
 
@@ -46,7 +47,7 @@ def plan_command(
 
     async def one(place: EnvironmentConfig) -> None:
         project = loaded.project.name
-        roles = documents(place, project=project)
+        roles = documents(place, project=project, source=loaded.project.repository)
         planned: list[Planned] = []
         if not only_roles:
             aws = await AwsSession.open(_as(place, stacks_role), run=new_run_id())

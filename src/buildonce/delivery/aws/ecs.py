@@ -2,82 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from buildonce.config import EnvironmentConfig
 from buildonce.delivery.aws import tasks
-from buildonce.delivery.aws.alarms import watches_of
 from buildonce.delivery.aws.errors import AwsRefused, DeploymentFailed
-from buildonce.delivery.aws.outputs import Outputs, read_outputs, stack_name
+from buildonce.delivery.aws.outputs import Outputs
 from buildonce.delivery.aws.pointer import Entry
-from buildonce.delivery.aws.session import AwsSession
+from buildonce.delivery.aws.target import AwsTarget
 from buildonce.delivery.aws.tasks import TaskDefinition
-from buildonce.delivery.errors import NotHealthy, WrongDigest
-from buildonce.delivery.target import Candidate, Deployed, Manifest
-from buildonce.delivery.watch import Watch
+from buildonce.delivery.errors import WrongDigest
+from buildonce.delivery.target import Deployed, Manifest, Step
 from buildonce.release import Release
-
-LOOK_AGAIN = 5.0
-"""Seconds between two looks at something that ECS is doing."""
 
 _PATIENCE = timedelta(minutes=15)
 _OURS = "health_timeout"
 
-Copy = Callable[[Release, str], Awaitable[None]]
-"""Brings a release's image and evidence into another repository, and verifies them there."""
 
-
-class EcsTarget:
-    """An environment on ECS; see its two kinds.
-
-    Args:
-        environment: a place of one region.
-        project: whose environment it is.
-        aws: the session in its account and region.
-        copy: brings the image into the environment's own registry, where it has one.
-    """
-
-    fence = 0
-    native = False
-
-    def __init__(
-        self,
-        environment: EnvironmentConfig,
-        *,
-        project: str,
-        aws: AwsSession,
-        copy: Copy | None = None,
-    ) -> None:
-        self.environment = environment
-        self.aws = aws
-        self.name = f"{project}-{environment.name}"
-        self._stack = stack_name(project, environment.name, "service")
-        self._copy = copy
-        self._outputs: Outputs | None = None
-
-    def fingerprint(self, release: Release, manifest: Manifest | None = None) -> str:
-        return tasks.fingerprint(release, self.environment, manifest)
-
-    async def url(self) -> str:
-        return self.environment.address or (await self.outputs())["Url"]
-
-    def watches(self, candidate: Candidate) -> Sequence[Watch]:
-        return watches_of(
-            self.aws,
-            self.environment,
-            names=self._outputs.listed("Alarms") if self._outputs else (),
-        )
-
-    async def outputs(self) -> Outputs:
-        """What the environment's stack says; read once."""
-        if self._outputs is None:
-            self._outputs = await read_outputs(
-                self.aws, self._stack, environment=self.environment.name
-            )
-        return self._outputs
+class EcsTarget(AwsTarget):
+    """An environment on ECS; see its two kinds."""
 
     @property
     def patience(self) -> float:
@@ -85,18 +30,25 @@ class EcsTarget:
         given = _OURS in self.environment.model_fields_set
         return (self.environment.health_timeout if given else _PATIENCE).total_seconds()
 
-    async def define(self, release: Release, manifest: Manifest | None) -> TaskDefinition:
-        """The task definition to deploy: a new one, or just the one that ran then."""
-        if manifest:
-            return await tasks.read(self.aws, str(manifest["task_definition"]))
-        return await tasks.register(
-            self.aws, release, self.environment, await self.outputs(), family=self.name
-        )
+    @property
+    def back_within(self) -> float:
+        return 2 * self.patience
 
-    async def fetch(self, release: Release) -> None:
-        """The image and its evidence are in the environment's own registry, where it has one."""
-        if self.environment.registry is not None and self._copy is not None:
-            await self._copy(release, self.environment.registry)
+    async def define(
+        self, release: Release, step: Step, manifest: Manifest | None
+    ) -> TaskDefinition:
+        """The task definition to deploy: a new one, or just the one that ran then."""
+        await self.fetch(release, step)
+        async with step("register", family=self.name) as data:
+            if manifest:
+                found = await tasks.read(self.aws, str(manifest["task_definition"]))
+            else:
+                outputs = await self.outputs()
+                found = await tasks.register(
+                    self.aws, release, self.environment, outputs, family=self.name
+                )
+            data["task_definition"] = found.arn
+        return found
 
     def definition_arn(self, revision: str) -> str:
         """From "family:7" to the ARN."""
@@ -177,24 +129,17 @@ class EcsTarget:
         }
         return digests - {definition.release.image.digest}
 
-    async def until(
+    async def wait_for(
         self, look: Callable[[], Awaitable[bool]], what: str, *, patience: float | None = None
     ) -> None:
-        """Look again and again until it is so.
-
-        Raises:
-            NotHealthy: it was not so in time.
-        """
-        patience = self.patience if patience is None else patience
-        began = self.aws.clock.monotonic()
-        while not await look():
-            if self.aws.clock.monotonic() - began > patience:
-                raise NotHealthy(
-                    f"{what} in {self.aws.where} did not come about within {patience:g} s",
-                    remedy="aws ecs describe-services shows its events; `health_timeout` is how "
-                    "long it may take",
-                )
-            await self.aws.clock.sleep(LOOK_AGAIN)
+        """Wait until ECS has done it; see `until`."""
+        await self.until(
+            look,
+            what,
+            patience=self.patience if patience is None else patience,
+            remedy="aws ecs describe-services shows its events; `health_timeout` is how long it "
+            "may take",
+        )
 
     async def rolled_out(self, service: str, definition: TaskDefinition) -> bool:
         """Whether ECS has brought the definition to all tasks of the service.

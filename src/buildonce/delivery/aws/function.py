@@ -7,23 +7,18 @@ holds its release in its own variables, which AWS keeps as they were when it was
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from buildonce.config import EnvironmentConfig
 from buildonce.delivery.aws import tasks
-from buildonce.delivery.aws.alarms import watches_of
-from buildonce.delivery.aws.ecs import LOOK_AGAIN, Copy
 from buildonce.delivery.aws.errors import AwsRefused, DeploymentFailed
-from buildonce.delivery.aws.outputs import Outputs, read_outputs, stack_name
 from buildonce.delivery.aws.pointer import Entry, Pointer
-from buildonce.delivery.aws.session import AwsSession
-from buildonce.delivery.errors import ManifestLost, NotHealthy, TargetFailed, WrongDigest
+from buildonce.delivery.aws.target import AwsTarget
+from buildonce.delivery.errors import ManifestLost, TargetFailed, WrongDigest
 from buildonce.delivery.lease import LeaseLost
 from buildonce.delivery.target import Candidate, Deployed, Manifest, Step
-from buildonce.delivery.watch import Watch
 from buildonce.release import Release
 
 _PATIENCE = 600.0
@@ -48,52 +43,13 @@ class Version:
         return {"version": self.number, "fingerprint": self.fingerprint}
 
 
-class LambdaTarget:
-    """A `Target` that is a function.
+class LambdaTarget(AwsTarget):
+    """A `Target` that is a function."""
 
-    Args:
-        environment: a place of one region.
-        project: whose environment it is.
-        aws: the session in its account and region.
-        copy: brings the image into the environment's own registry, where it has one.
-    """
-
-    fence = 0
-    native = False
-
-    def __init__(
-        self,
-        environment: EnvironmentConfig,
-        *,
-        project: str,
-        aws: AwsSession,
-        copy: Copy | None = None,
-    ) -> None:
-        self.environment = environment
-        self.aws = aws
-        self.name = f"{project}-{environment.name}"
-        self.alias = environment.function.alias
-        self._stack = stack_name(project, environment.name, "service")
-        self._copy = copy
-        self._outputs: Outputs | None = None
-
-    def fingerprint(self, release: Release, manifest: Manifest | None = None) -> str:
-        return tasks.fingerprint(release, self.environment, manifest)
-
-    async def url(self) -> str:
-        return self.environment.address or (await self.outputs())["Url"]
-
-    def watches(self, candidate: Candidate) -> Sequence[Watch]:
-        names = self._outputs.listed("Alarms") if self._outputs else ()
-        return watches_of(self.aws, self.environment, names=names)
-
-    async def outputs(self) -> Outputs:
-        """What the environment's stack says; read once."""
-        if self._outputs is None:
-            self._outputs = await read_outputs(
-                self.aws, self._stack, environment=self.environment.name
-            )
-        return self._outputs
+    @property
+    def alias(self) -> str:
+        """The name that callers use."""
+        return self.environment.function.alias
 
     async def current(self) -> Deployed | None:
         active = (await self._pointer()).active
@@ -135,11 +91,7 @@ class LambdaTarget:
     async def prepare(
         self, release: Release, *, rollout: str, step: Step, manifest: Manifest | None = None
     ) -> Candidate:
-        await self.outputs()
-        reference = tasks.deployed_image(release, self.environment).reference
-        async with step("pull", reference=reference):
-            if self.environment.registry is not None and self._copy is not None:
-                await self._copy(release, self.environment.registry)
+        await self.fetch(release, step)
         pointer = (await self._pointer()).fenced(self.fence, self.environment.name)
         async with step("register", family=self.name) as data:
             if manifest:
@@ -243,26 +195,22 @@ class LambdaTarget:
 
     async def _until_active(self, version: str | None) -> None:
         qualifier = {} if version is None else {"Qualifier": version}
-        began = self.aws.clock.monotonic()
-        while True:
+        shown = f"aws lambda get-function-configuration --function-name {self.name}"
+
+        async def active() -> bool:
             found = await self.aws.call(
                 "lambda", "GetFunctionConfiguration", FunctionName=self.name, **qualifier
             )
             state = (found.get("State", "Active"), found.get("LastUpdateStatus", "Successful"))
-            if state == ("Active", "Successful"):
-                return
             if "Failed" in state:
                 reason = found.get("StateReason") or found.get("LastUpdateStatusReason")
                 raise DeploymentFailed(
-                    f"Lambda gave up {self.name}: {reason or 'no reason given'}",
-                    remedy=f"aws lambda get-function-configuration --function-name {self.name}",
+                    f"Lambda gave up {self.name}: {reason or 'no reason given'}", remedy=shown
                 )
-            if self.aws.clock.monotonic() - began > _PATIENCE:
-                raise NotHealthy(
-                    f"{self.name} in {self.aws.where} was not active within {_PATIENCE:g} s",
-                    remedy=f"aws lambda get-function-configuration --function-name {self.name}",
-                )
-            await self.aws.clock.sleep(LOOK_AGAIN)
+            return state == ("Active", "Successful")
+
+        what = f"{self.name} {'as it is written' if version is None else f'version {version}'}"
+        await self.until(active, what, patience=_PATIENCE, remedy=shown)
 
     async def _must_run(self, version: str, release: Release) -> None:
         # By the version's own code hash: the image URI that GetFunction tells is of the newest.

@@ -65,14 +65,8 @@ class NativeEcsTarget(EcsTarget):
     async def prepare(
         self, release: Release, *, rollout: str, step: Step, manifest: Manifest | None = None
     ) -> Candidate:
+        definition = await self.define(release, step, manifest)
         outputs = await self.outputs()
-        async with step(
-            "pull", reference=tasks.deployed_image(release, self.environment).reference
-        ):
-            await self.fetch(release)
-        async with step("register", family=self.name) as data:
-            definition = await self.define(release, manifest)
-            data["task_definition"] = definition.arn
         entry = Entry(definition.arn.rpartition("/")[2], rollout, self.aws.clock.now())
         service = await self._service()
         pointer = replace(_pointer(service), candidate=entry)
@@ -91,10 +85,10 @@ class NativeEcsTarget(EcsTarget):
         async with step("healthy", path=self.environment.health_path):
             what = f"{release.version} on {self.name}"
             if service is None:
-                await self.until(lambda: self.rolled_out(self.name, definition), what)
+                await self.wait_for(lambda: self.rolled_out(self.name, definition), what)
                 await self.must_run(self.name, definition)
             elif self._paused:
-                await self.until(lambda: self._reached(definition, _READY), what)
+                await self.wait_for(lambda: self._reached(definition, _READY), what)
                 await self.must_run(self.name, definition)
         return _candidate(entry, definition, 100 if service is None else 0)
 
@@ -113,7 +107,7 @@ class NativeEcsTarget(EcsTarget):
         if self._paused and await self._deployment(definition.arn) is not None:
             if pointer.active is not None:
                 await self._continue(definition, _READY)
-                await self.until(
+                await self.wait_for(
                     lambda: self._reached(definition, _SHIFTED), what, patience=self._long
                 )
             return
@@ -123,7 +117,7 @@ class NativeEcsTarget(EcsTarget):
                 desiredCount=self.environment.service.tasks,
                 deploymentConfiguration=self._configuration("rolling"),
             )
-        await self.until(lambda: self.rolled_out(self.name, definition), what)
+        await self.wait_for(lambda: self.rolled_out(self.name, definition), what)
         await self.must_run(self.name, definition)
 
     async def finish(self, candidate: Candidate) -> None:
@@ -135,7 +129,7 @@ class NativeEcsTarget(EcsTarget):
         if self._paused and pointer.active is not None:
             pointer.fenced(self.fence, self.environment.name)
             await self._continue(definition, _SHIFTED)
-            await self.until(
+            await self.wait_for(
                 lambda: self._ended(definition),
                 f"the end of the deployment of {candidate.release.version}",
                 patience=self._long,
@@ -159,7 +153,7 @@ class NativeEcsTarget(EcsTarget):
             await self._update(
                 taskDefinition=previous.arn, deploymentConfiguration=self._configuration("rolling")
             )
-        await self.until(
+        await self.wait_for(
             lambda: self.rolled_out(self.name, previous), f"{previous.release.version} again"
         )
         await self._write(service, pointer.without_candidate())
@@ -359,7 +353,7 @@ class NativeEcsTarget(EcsTarget):
         async def over() -> bool:
             return (await self._described(arn))["status"] not in (*_GOING, *_GOING_BACK)
 
-        await self.until(over, f"the end of ECS's way back on {self.name}")
+        await self.wait_for(over, f"the end of ECS's way back on {self.name}")
 
 
 def _hook(deployment: dict[str, Any]) -> str | None:

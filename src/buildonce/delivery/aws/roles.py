@@ -4,6 +4,7 @@
     roles["deploy"]          # what a rollout is allowed: the role that `role = …` names
     roles["stacks"]          # what `buildonce env plan` and `env apply` are allowed
     roles["cloudformation"]  # what CloudFormation is allowed on their behalf
+    roles["leases"]          # what the role of [leases] is allowed, where there is such a table
 
 The tests run every call that buildonce makes through these documents. A "*" stands for a resource
 only where the service knows no narrower one for that action.
@@ -11,15 +12,13 @@ only where the service knows no narrower one for that action.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from buildonce.config import EnvironmentConfig
-
-LEASES = "buildonce-leases"
-"""The DynamoDB table of leases, when nothing else is said."""
-
-Document = dict[str, Any]
+from buildonce.config.aws import is_loopback
+from buildonce.delivery.aws.ecr import repository_arn
+from buildonce.delivery.aws.roles_building import building
+from buildonce.delivery.aws.statements import Document, Scope, allow, document, pass_role
 
 
 def documents(
@@ -27,8 +26,7 @@ def documents(
     *,
     project: str,
     partition: str = "aws",
-    leases: str = LEASES,
-    lease_account: str | None = None,
+    source: str | None = None,
 ) -> dict[str, Document]:
     """The policy documents of one place, by role.
 
@@ -36,28 +34,22 @@ def documents(
         environment: a place of one region.
         project: whose environment it is.
         partition: "aws", or another one of AWS's worlds.
-        leases: the table of leases.
-        lease_account: the account that it is in, where that is another one.
+        source: the repository that releases are cut into, and copied from.
     """
-    scope = _Scope(environment, project, partition)
+    scope = Scope(environment, project, partition)
     rollout = _ecs(scope) if environment.target == "ecs" else _lambda(scope)
-    return {
-        "deploy": _document(
+    found = {
+        "deploy": document(
             [
-                _allow("Stack", ["cloudformation:DescribeStacks"], scope.stack("service")),
+                allow("Stack", ["cloudformation:DescribeStacks"], scope.stack("service")),
                 *rollout,
                 *_watching(scope),
-                *_registry(scope),
-                _allow(
-                    "Lease",
-                    ["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:UpdateItem"],
-                    scope.arn("dynamodb", f"table/{leases}", account=lease_account),
-                ),
+                *_registries(scope, source or ""),
             ]
         ),
-        "stacks": _document(
+        "stacks": document(
             [
-                _allow(
+                allow(
                     "Stacks",
                     [
                         "cloudformation:CreateChangeSet",
@@ -71,12 +63,18 @@ def documents(
                     ],
                     [scope.stack(name) for name in stacks(environment)],
                 ),
-                _allow("Drift", ["cloudformation:DescribeStackDriftDetectionStatus"], "*"),
-                _pass("PassRole", scope.role("cloudformation"), "cloudformation.amazonaws.com"),
+                allow("Drift", ["cloudformation:DescribeStackDriftDetectionStatus"], "*"),
+                pass_role("PassRole", scope.role("cloudformation"), "cloudformation.amazonaws.com"),
             ]
         ),
-        "cloudformation": _document(_building(scope)),
+        "cloudformation": document(building(scope)),
     }
+    if (leases := environment.leases) is not None:
+        table = f"{leases.region}:{leases.account_config.id}:table/{leases.table}"
+        taking = ["dynamodb:GetItem", "dynamodb:UpdateItem"]
+        arn = f"arn:{partition}:dynamodb:{table}"
+        found["leases"] = document([allow("Leases", taking, arn)])
+    return found
 
 
 def trust(principal: str, *, external_id: str | None = None) -> Document:
@@ -102,55 +100,33 @@ def stacks(environment: EnvironmentConfig) -> tuple[str, ...]:
     return ("network", "cluster", "service") if environment.target == "ecs" else ("service",)
 
 
-class _Scope:
-    """Names and ARNs of one place."""
-
-    def __init__(self, environment: EnvironmentConfig, project: str, partition: str) -> None:
-        self.environment = environment
-        self.name = f"{project}-{environment.name}"
-        self.account = environment.account_config.id
-        self.region = environment.region or ""
-        self.partition = partition
-
-    def arn(self, service: str, resource: str, *, account: str | None = None) -> str:
-        account = account or self.account
-        return f"arn:{self.partition}:{service}:{self.region}:{account}:{resource}"
-
-    def role(self, kind: str) -> str:
-        name = f"{self.name}-{self.region}-{kind}"
-        return f"arn:{self.partition}:iam::{self.account}:role/{name}"
-
-    def stack(self, name: str) -> str:
-        return self.arn("cloudformation", f"stack/{self.name}-{name}/*")
-
-
-def _ecs(scope: _Scope) -> list[dict[str, Any]]:
+def _ecs(scope: Scope) -> list[dict[str, Any]]:
     name = scope.name
     family = scope.arn("ecs", f"task-definition/{name}:*")
     native = scope.environment.service.strategy != "weighted"
     services = scope.arn("ecs", f"service/{name}/{name}{'' if native else '-*'}")
     statements = [
-        _allow("Definitions", ["ecs:RegisterTaskDefinition"], family),
-        _allow(
+        allow("Definitions", ["ecs:RegisterTaskDefinition"], family),
+        allow(
             "TagNewOnes",
             ["ecs:TagResource"],
             [family, services],
             {"StringEquals": {"ecs:CreateAction": ["RegisterTaskDefinition", "CreateService"]}},
         ),
-        _allow("ReadDefinitions", ["ecs:DescribeTaskDefinition"], "*"),
-        _allow(
+        allow("ReadDefinitions", ["ecs:DescribeTaskDefinition"], "*"),
+        allow(
             "Services",
             ["ecs:CreateService", "ecs:DeleteService", "ecs:DescribeServices", "ecs:UpdateService"],
             services,
         ),
-        _allow(
+        allow(
             "Tasks",
             ["ecs:ListTasks"],
             "*",
             {"ArnEquals": {"ecs:cluster": scope.arn("ecs", f"cluster/{name}")}},
         ),
-        _allow("ReadTasks", ["ecs:DescribeTasks"], scope.arn("ecs", f"task/{name}/*")),
-        _pass(
+        allow("ReadTasks", ["ecs:DescribeTasks"], scope.arn("ecs", f"task/{name}/*")),
+        pass_role(
             "PassRolesOfTasks",
             [scope.role("execution"), scope.role("task")],
             "ecs-tasks.amazonaws.com",
@@ -159,9 +135,9 @@ def _ecs(scope: _Scope) -> list[dict[str, Any]]:
     if native:
         deployments = scope.arn("ecs", f"service-deployment/{name}/{name}/*")
         statements += [
-            _allow("ListDeployments", ["ecs:ListServiceDeployments"], services),
-            _allow("Pointer", ["ecs:TagResource"], services),
-            _allow(
+            allow("ListDeployments", ["ecs:ListServiceDeployments"], services),
+            allow("Pointer", ["ecs:TagResource"], services),
+            allow(
                 "Deployments",
                 [
                     "ecs:ContinueServiceDeployment",
@@ -170,22 +146,22 @@ def _ecs(scope: _Scope) -> list[dict[str, Any]]:
                 ],
                 deployments,
             ),
-            _allow(
+            allow(
                 "Revisions",
                 ["ecs:DescribeServiceRevisions"],
                 scope.arn("ecs", f"service-revision/{name}/{name}/*"),
             ),
-            _pass("PassRoleOfTraffic", scope.role("balancer"), "ecs.amazonaws.com"),
+            pass_role("PassRoleOfTraffic", scope.role("balancer"), "ecs.amazonaws.com"),
         ]
     else:
         rules = scope.arn("elasticloadbalancing", f"listener-rule/app/{name}/*")
         statements += [
-            _allow(
+            allow(
                 "Traffic",
                 ["elasticloadbalancing:AddTags", "elasticloadbalancing:ModifyRule"],
                 rules,
             ),
-            _allow(
+            allow(
                 "ReadTraffic",
                 [
                     "elasticloadbalancing:DescribeRules",
@@ -198,7 +174,7 @@ def _ecs(scope: _Scope) -> list[dict[str, Any]]:
     return statements
 
 
-def _lambda(scope: _Scope) -> list[dict[str, Any]]:
+def _lambda(scope: Scope) -> list[dict[str, Any]]:
     function = scope.arn("lambda", f"function:{scope.name}")
     actions = [
         "CreateAlias",
@@ -215,234 +191,32 @@ def _lambda(scope: _Scope) -> list[dict[str, Any]]:
         "UpdateFunctionConfiguration",
     ]
     return [
-        _allow("Function", [f"lambda:{a}" for a in actions], [function, f"{function}:*"]),
-        _pass("PassRole", scope.role("execution"), "lambda.amazonaws.com"),
+        allow("Function", [f"lambda:{a}" for a in actions], [function, f"{function}:*"]),
+        pass_role("PassRole", scope.role("execution"), "lambda.amazonaws.com"),
     ]
 
 
-def _watching(scope: _Scope) -> list[dict[str, Any]]:
-    statements = [
-        _allow(
-            "Alarms",
-            ["cloudwatch:DescribeAlarms"],
-            [
-                scope.arn("cloudwatch", f"alarm:{name}")
-                for name in (f"{scope.name}-*", *scope.environment.rollout.alarms)
-            ],
-        )
-    ]
+def _watching(scope: Scope) -> list[dict[str, Any]]:
+    # Composite alarms are told only to who may look at all alarms.
+    statements = [allow("Alarms", ["cloudwatch:DescribeAlarms"], "*")]
     if scope.environment.metrics:
-        statements.append(_allow("Metrics", ["cloudwatch:GetMetricStatistics"], "*"))
+        statements.append(allow("Metrics", ["cloudwatch:GetMetricStatistics"], "*"))
     return statements
 
 
-def _registry(scope: _Scope) -> list[dict[str, Any]]:
+def _registries(scope: Scope, source: str) -> list[dict[str, Any]]:
+    """To write to the environment's own registry, and to read from where releases are cut."""
+    endpoint = scope.environment.account_config.endpoint
+    simulated = endpoint is not None and is_loopback(endpoint)
     registry = scope.environment.registry or ""
-    if ".dkr.ecr." not in registry:
+    own, other = (repository_arn(name, partition=scope.partition) for name in (registry, source))
+    if not registry or (own is None and other is None and not simulated):
         return []
-    repository = registry.partition("/")[2]
-    return [
-        _allow("Login", ["ecr:GetAuthorizationToken"], "*"),
-        _allow(
-            "Registry",
-            [
-                "ecr:BatchCheckLayerAvailability",
-                "ecr:BatchGetImage",
-                "ecr:CompleteLayerUpload",
-                "ecr:GetDownloadUrlForLayer",
-                "ecr:InitiateLayerUpload",
-                "ecr:PutImage",
-                "ecr:UploadLayerPart",
-            ],
-            scope.arn("ecr", f"repository/{repository}"),
-        ),
-    ]
-
-
-def _building(scope: _Scope) -> list[dict[str, Any]]:
-    """What CloudFormation needs to make, change and remove the environment's stacks."""
-    name = scope.name
-    logs = scope.arn("logs", f"log-group:/buildonce/{name}")
-    own_roles = f"arn:{scope.partition}:iam::{scope.account}:role/{name}-{scope.region}-*"
-    statements = [
-        _allow(
-            "Logs",
-            [
-                "logs:CreateLogGroup",
-                "logs:DeleteLogGroup",
-                "logs:DeleteRetentionPolicy",
-                "logs:ListTagsForResource",
-                "logs:PutRetentionPolicy",
-                "logs:TagResource",
-                "logs:UntagResource",
-            ],
-            [logs, f"{logs}:*"],
-        ),
-        _allow("ReadLogs", ["logs:DescribeLogGroups"], "*"),
-        _allow(
-            "Roles",
-            [
-                "iam:CreateRole",
-                "iam:DeleteRole",
-                "iam:DeleteRolePolicy",
-                "iam:GetRole",
-                "iam:GetRolePolicy",
-                "iam:ListAttachedRolePolicies",
-                "iam:ListRolePolicies",
-                "iam:PutRolePolicy",
-                "iam:TagRole",
-                "iam:UntagRole",
-                "iam:UpdateAssumeRolePolicy",
-            ],
-            own_roles,
-        ),
-        _allow(
-            "Alarms",
-            [
-                "cloudwatch:DeleteAlarms",
-                "cloudwatch:DescribeAlarms",
-                "cloudwatch:ListTagsForResource",
-                "cloudwatch:PutMetricAlarm",
-                "cloudwatch:TagResource",
-                "cloudwatch:UntagResource",
-            ],
-            scope.arn("cloudwatch", f"alarm:{name}-*"),
-        ),
-    ]
-    if scope.environment.target == "ecs":
-        statements += _building_ecs(scope)
+    reading = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+    statements = [allow("Login", ["ecr:GetAuthorizationToken"], "*")]
+    if own is not None:
+        writing = ["CompleteLayerUpload", "InitiateLayerUpload", "PutImage", "UploadLayerPart"]
+        statements.append(allow("Registry", [*reading, *(f"ecr:{a}" for a in writing)], own))
+    if other is not None:
+        statements.append(allow("ReleasesToCopy", reading, other))
     return statements
-
-
-def _building_ecs(scope: _Scope) -> list[dict[str, Any]]:
-    name = scope.name
-    here = {"StringEquals": {"aws:RequestedRegion": scope.region}}
-    return [
-        _allow(
-            "Cluster",
-            [
-                "ecs:CreateCluster",
-                "ecs:DeleteCluster",
-                "ecs:DescribeClusters",
-                "ecs:TagResource",
-                "ecs:UntagResource",
-                "ecs:UpdateCluster",
-                "ecs:UpdateClusterSettings",
-            ],
-            scope.arn("ecs", f"cluster/{name}"),
-        ),
-        _allow(
-            "Balancer",
-            [
-                "elasticloadbalancing:AddTags",
-                "elasticloadbalancing:CreateListener",
-                "elasticloadbalancing:CreateLoadBalancer",
-                "elasticloadbalancing:CreateRule",
-                "elasticloadbalancing:CreateTargetGroup",
-                "elasticloadbalancing:DeleteListener",
-                "elasticloadbalancing:DeleteLoadBalancer",
-                "elasticloadbalancing:DeleteRule",
-                "elasticloadbalancing:DeleteTargetGroup",
-                "elasticloadbalancing:ModifyListener",
-                "elasticloadbalancing:ModifyLoadBalancerAttributes",
-                "elasticloadbalancing:ModifyRule",
-                "elasticloadbalancing:ModifyTargetGroup",
-                "elasticloadbalancing:ModifyTargetGroupAttributes",
-                "elasticloadbalancing:RemoveTags",
-                "elasticloadbalancing:SetSecurityGroups",
-                "elasticloadbalancing:SetSubnets",
-            ],
-            [
-                scope.arn("elasticloadbalancing", f"{kind}/{name}{tail}")
-                for kind, tail in (
-                    ("loadbalancer/app", "/*"),
-                    ("listener/app", "/*"),
-                    ("listener-rule/app", "/*"),
-                    ("targetgroup", "-*"),
-                )
-            ],
-        ),
-        _allow(
-            "ReadBalancer",
-            [
-                "elasticloadbalancing:DescribeListenerAttributes",
-                "elasticloadbalancing:DescribeListeners",
-                "elasticloadbalancing:DescribeLoadBalancerAttributes",
-                "elasticloadbalancing:DescribeLoadBalancers",
-                "elasticloadbalancing:DescribeRules",
-                "elasticloadbalancing:DescribeTags",
-                "elasticloadbalancing:DescribeTargetGroupAttributes",
-                "elasticloadbalancing:DescribeTargetGroups",
-            ],
-            "*",
-        ),
-        # A network's parts have no names before they exist: all that can be said is where.
-        _allow("Network", [f"ec2:{action}" for action in _EC2], "*", here),
-    ]
-
-
-_EC2 = (
-    "AllocateAddress",
-    "AssociateRouteTable",
-    "AttachInternetGateway",
-    "AuthorizeSecurityGroupEgress",
-    "AuthorizeSecurityGroupIngress",
-    "CreateInternetGateway",
-    "CreateNatGateway",
-    "CreateRoute",
-    "CreateRouteTable",
-    "CreateSecurityGroup",
-    "CreateSubnet",
-    "CreateTags",
-    "CreateVpc",
-    "DeleteInternetGateway",
-    "DeleteNatGateway",
-    "DeleteRoute",
-    "DeleteRouteTable",
-    "DeleteSecurityGroup",
-    "DeleteSubnet",
-    "DeleteTags",
-    "DeleteVpc",
-    "DescribeAddresses",
-    "DescribeAvailabilityZones",
-    "DescribeInternetGateways",
-    "DescribeNatGateways",
-    "DescribeRouteTables",
-    "DescribeSecurityGroupRules",
-    "DescribeSecurityGroups",
-    "DescribeSubnets",
-    "DescribeVpcAttribute",
-    "DescribeVpcs",
-    "DetachInternetGateway",
-    "DisassociateRouteTable",
-    "ModifyVpcAttribute",
-    "ReleaseAddress",
-    "RevokeSecurityGroupEgress",
-    "RevokeSecurityGroupIngress",
-)
-
-
-def _document(statements: Sequence[dict[str, Any]]) -> Document:
-    return {"Version": "2012-10-17", "Statement": list(statements)}
-
-
-def _allow(
-    sid: str,
-    actions: Sequence[str],
-    resources: str | Sequence[str],
-    condition: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    statement: dict[str, Any] = {
-        "Sid": sid,
-        "Effect": "Allow",
-        "Action": sorted(actions),
-        "Resource": resources if isinstance(resources, str) else sorted(resources),
-    }
-    if condition is not None:
-        statement["Condition"] = condition
-    return statement
-
-
-def _pass(sid: str, roles: str | Sequence[str], service: str) -> dict[str, Any]:
-    condition = {"StringEquals": {"iam:PassedToService": service}}
-    return _allow(sid, ["iam:PassRole"], roles, condition)

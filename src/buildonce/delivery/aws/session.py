@@ -18,13 +18,12 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import anyio
 import anyio.to_thread
 
-from buildonce.config import EnvironmentConfig
-from buildonce.config.aws import is_loopback, role_arn
+from buildonce.config.aws import AccountConfig, is_loopback, role_arn
 from buildonce.delivery.aws.errors import (
     AwsRefused,
     AwsUnreachable,
@@ -47,6 +46,21 @@ Connect = Callable[[], Any]
 """Makes the botocore session that everything else is made from; tests put a simulation into it."""
 
 
+class Entrance(Protocol):
+    """What says where to go and as whom: an environment, or the table of leases."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def account_config(self) -> AccountConfig: ...
+    @property
+    def region(self) -> str | None: ...
+    @property
+    def role(self) -> str | None: ...
+    @property
+    def external_id(self) -> str | None: ...
+
+
 class AwsSession:
     """Calls to one account and region; made by `open`.
 
@@ -55,9 +69,7 @@ class AwsSession:
         clock: by which waits go.
     """
 
-    def __init__(
-        self, environment: EnvironmentConfig, core: Any, *, run: str, clock: Clock
-    ) -> None:
+    def __init__(self, environment: Entrance, core: Any, *, run: str, clock: Clock) -> None:
         self.account = environment.account_config.id
         self.region = environment.region or ""
         self.clock = clock
@@ -68,14 +80,14 @@ class AwsSession:
         self._run = run
         self._role = role_arn(environment.role or "", self.account, partition=self.partition)
         self._first: Any = None
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, str], Any] = {}
         self._making = threading.Lock()
         self._limit = anyio.CapacityLimiter(_AT_ONCE)
 
     @classmethod
     async def open(
         cls,
-        environment: EnvironmentConfig,
+        environment: Entrance,
         *,
         run: str,
         clock: Clock = SYSTEM_CLOCK,
@@ -84,7 +96,7 @@ class AwsSession:
         """Assume the environment's role, and make sure that this is the account it names.
 
         Args:
-            environment: a place: of one region.
+            environment: a place of one region, or what else is in an account.
             run: what the session is named after.
             clock: by which credentials end and waits go.
             connect: makes the botocore session; the machine's usual one when None.
@@ -99,6 +111,11 @@ class AwsSession:
         await anyio.to_thread.run_sync(session._assume)
         await session._must_be_me()
         return session
+
+    @property
+    def simulated(self) -> bool:
+        """The account's API is one on this machine."""
+        return self._endpoint is not None and is_loopback(self._endpoint)
 
     @property
     def where(self) -> str:
@@ -117,8 +134,14 @@ class AwsSession:
             AwsRefused: it answered with an error.
             AwsUnreachable: no answer came, or none in time, after several attempts.
         """
+        return await self.call_in(self.region, service, operation, **parameters)
+
+    async def call_in(
+        self, region: str, service: str, operation: str, /, **parameters: Any
+    ) -> dict[str, Any]:
+        """The same in another region of the account: for what is there and only read."""
         return await anyio.to_thread.run_sync(
-            lambda: self._call(service, operation, parameters),
+            lambda: self._call(region, service, operation, parameters),
             abandon_on_cancel=operation.startswith(_READS),
             limiter=self._limit,
         )
@@ -137,23 +160,25 @@ class AwsSession:
             )
         return arn
 
-    def _call(self, service: str, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        client = self._client(service)
+    def _call(
+        self, region: str, service: str, operation: str, parameters: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        client = self._client(service, region)
         return _asked(client, service, operation, parameters, where=self.where)
 
-    def _client(self, service: str) -> Any:
+    def _client(self, service: str, region: str) -> Any:
         # Making a client is not safe in threads, using one is.
         with self._making:
-            if service not in self._clients:
-                self._clients[service] = self._make(service)
-            return self._clients[service]
+            if (service, region) not in self._clients:
+                self._clients[service, region] = self._make(service, region)
+            return self._clients[service, region]
 
-    def _make(self, service: str) -> Any:
+    def _make(self, service: str, region: str) -> Any:
         from botocore.config import Config
 
         return self._core.create_client(
             service,
-            region_name=self.region,
+            region_name=region,
             endpoint_url=self._endpoint,
             config=Config(
                 retries={"mode": "adaptive", "total_max_attempts": _ATTEMPTS},
@@ -175,15 +200,14 @@ class AwsSession:
                 f"there are no credentials to assume the role of {self._environment.name} with",
                 remedy="aws sso login, or run where the CI vendor gives a web identity",
             )
-        simulated = self._endpoint is not None and is_loopback(self._endpoint)
-        if own.get_frozen_credentials().token is None and not simulated:
+        if own.get_frozen_credentials().token is None and not self.simulated:
             raise NoCredentials(
                 "the credentials here are a key that never expires, which buildonce does not use",
                 remedy="aws sso login, or a role of the machine, or the CI vendor's web identity; "
                 "unset AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             )
         # Made before the change below, so that it goes on with (and renews) what is there now.
-        self._first = self._make("sts")
+        self._first = self._make("sts", self.region)
         found = self._assumed()
         renewed = RefreshableCredentials(
             found["access_key"],

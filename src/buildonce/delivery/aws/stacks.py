@@ -9,24 +9,27 @@ deployment. A change that fails is rolled back by CloudFormation and reported; n
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 from buildonce.config import EnvironmentConfig
-from buildonce.delivery.aws.errors import AwsRefused, NotPrepared
+from buildonce.delivery.aws.change_sets import (
+    LOOK_AGAIN,
+    PATIENCE,
+    Planned,
+    StackFailed,
+    discard,
+    propose,
+)
+from buildonce.delivery.aws.drift import drift_of
+from buildonce.delivery.aws.ecr import repository_arn
+from buildonce.delivery.aws.errors import AwsRefused
 from buildonce.delivery.aws.outputs import stack_name
 from buildonce.delivery.aws.roles import stacks
 from buildonce.delivery.aws.session import AwsSession
 from buildonce.delivery.aws.tasks import secret_arns
-from buildonce.delivery.errors import DeliveryError, TargetFailed
-
-_LOOK_AGAIN = 5.0
-_PATIENCE = 45 * 60.0
-_MOVED_BY_ROLLOUTS = {"Rule": ("/Actions", "/Tags")}
-"""Properties that rollouts change: that they differ from the template is no drift."""
+from buildonce.delivery.errors import DeliveryError
 
 # Parameters that the environment's own configuration fills, by template.
 _FROM_OUTPUTS = {
@@ -49,56 +52,6 @@ _OWN = {
     "service-ecs": ("ErrorsPerMinute", "LogDays"),
     "service-lambda": ("ErrorsPerMinute", "LogDays"),
 }
-
-
-class StackFailed(TargetFailed):
-    """CloudFormation could not make a change, and has put back what was before."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """One resource that a change set touches."""
-
-    action: str
-    logical_id: str
-    kind: str
-    replacement: str
-    properties: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        what = f" ({', '.join(self.properties)})" if self.properties else ""
-        loses = ", REPLACED" if self.replacement not in ("", "False") else ""
-        return f"{self.action:<7} {self.logical_id} {self.kind}{what}{loses}"
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What would become of a stack.
-
-    Attributes:
-        stack: its name.
-        exists: it is there already.
-        changes: of its resources; empty when it is as it should be.
-        waits_for: the stack before it that must exist first, so that nothing can be said yet.
-        drift: resources that were changed by other hands.
-    """
-
-    stack: str
-    exists: bool
-    changes: tuple[Change, ...] = ()
-    waits_for: str | None = None
-    drift: tuple[str, ...] = ()
-    change_set: str | None = field(default=None, repr=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "stack": self.stack,
-            "exists": self.exists,
-            "changes": [vars(change) for change in self.changes],
-            "waits_for": self.waits_for,
-            "drift": list(self.drift),
-        }
 
 
 def template(name: str) -> str:
@@ -132,12 +85,12 @@ async def plan(
             continue
         one = await _propose(aws, environment, project, name, found, known)
         if one.change_set is not None:
-            await _discard(aws, one)
+            await discard(aws, one)
         if found is not None:
             known[name] = _outputs(found)
             if drift:
                 one = Planned(
-                    one.stack, one.exists, one.changes, None, tuple(await _drift(aws, one.stack))
+                    one.stack, one.exists, one.changes, None, tuple(await drift_of(aws, one.stack))
                 )
         planned.append(one)
     return planned
@@ -223,11 +176,7 @@ def _parameters(
     if kind == "service-ecs":
         values["Port"] = str(environment.service.container_port)
         values["HealthPath"] = environment.health_path
-        registry = environment.registry or ""
-        if ".dkr.ecr." in registry:
-            account, region = registry.split(".")[0], registry.split(".")[3]
-            repository = registry.partition("/")[2]
-            arn = f"arn:{aws.partition}:ecr:{region}:{account}:repository/{repository}"
+        if arn := repository_arn(environment.registry, partition=aws.partition):
             values["Repository"] = arn
     if kind == "service-lambda":
         values["Alias"] = environment.function.alias
@@ -246,71 +195,15 @@ async def _propose(
     known: Mapping[str, Mapping[str, str]],
     execution_role: str | None = None,
 ) -> Planned:
-    """A change set for one stack; none is left where nothing changes."""
-    stack = stack_name(project, environment.name, name)
-    exists = found is not None and found["StackStatus"] != "REVIEW_IN_PROGRESS"
-    if found is not None and exists:
-        _must_be_calm(found, environment)
-    body = template(_template(environment, name))
-    parameters = _parameters(aws, environment, project, name, known)
-    content = repr((body, sorted(parameters.items()), aws.clock.now())).encode()
-    role = {} if execution_role is None else {"RoleARN": execution_role}
-    made = await aws.call(
-        "cloudformation",
-        "CreateChangeSet",
-        StackName=stack,
-        ChangeSetName=f"buildonce-{hashlib.sha256(content).hexdigest()[:16]}",
-        ChangeSetType="UPDATE" if exists else "CREATE",
-        TemplateBody=body,
-        Capabilities=["CAPABILITY_NAMED_IAM"],
-        Parameters=[
-            {"ParameterKey": key, "ParameterValue": value}
-            for key, value in sorted(parameters.items())
-        ],
-        Tags=[
-            {"Key": "buildonce:project", "Value": project},
-            {"Key": "buildonce:environment", "Value": environment.name},
-        ],
-        **role,
+    return await propose(
+        aws,
+        stack_name(project, environment.name, name),
+        found,
+        body=template(_template(environment, name)),
+        parameters=_parameters(aws, environment, project, name, known),
+        tags={"project": project, "environment": environment.name},
+        execution_role=execution_role,
     )
-    aws.must_be_here(made["StackId"], f"the stack {stack}")
-    changes: list[Change] = []
-    async for page in _change_set(aws, stack, made["Id"]):
-        if page["Status"] == "FAILED":
-            if not _nothing(page.get("StatusReason", "")):
-                raise StackFailed(
-                    f"{stack} cannot be changed so: {page.get('StatusReason')}",
-                    remedy=f"correct the parameters of {environment.name}",
-                )
-            empty = Planned(stack, exists, change_set=made["Id"])
-            await _discard(aws, empty)
-            return Planned(stack, exists)
-        changes += [_change(one["ResourceChange"]) for one in page.get("Changes", ())]
-    return Planned(stack, exists, tuple(changes), change_set=made["Id"])
-
-
-async def _change_set(
-    aws: AwsSession, stack: str, identifier: str
-) -> AsyncIterator[Mapping[str, Any]]:
-    token: dict[str, str] = {}
-    began = aws.clock.monotonic()
-    while True:
-        page = await aws.call(
-            "cloudformation",
-            "DescribeChangeSet",
-            StackName=stack,
-            ChangeSetName=identifier,
-            **token,
-        )
-        if page["Status"] in ("CREATE_PENDING", "CREATE_IN_PROGRESS"):
-            if aws.clock.monotonic() - began > _PATIENCE:
-                raise StackFailed(f"the change set of {stack} does not come about")
-            await aws.clock.sleep(_LOOK_AGAIN)
-            continue
-        yield page
-        if not page.get("NextToken"):
-            return
-        token = {"NextToken": page["NextToken"]}
 
 
 async def _wait(aws: AwsSession, stack: str, say: Callable[[str], None]) -> None:
@@ -323,12 +216,12 @@ async def _wait(aws: AwsSession, stack: str, say: Callable[[str], None]) -> None
         if status != told:
             say(f"{stack}: {status}")
             told = status
-        if aws.clock.monotonic() - began > _PATIENCE:
+        if aws.clock.monotonic() - began > PATIENCE:
             raise StackFailed(
-                f"{stack} is still {status} after {_PATIENCE / 60:g} minutes",
+                f"{stack} is still {status} after {PATIENCE / 60:g} minutes",
                 remedy="CloudFormation goes on by itself; buildonce env plan shows when it is over",
             )
-        await aws.clock.sleep(_LOOK_AGAIN)
+        await aws.clock.sleep(LOOK_AGAIN)
     if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         events = await aws.call("cloudformation", "DescribeStackEvents", StackName=stack)
         # The first failure is the cause; what comes after it is the way back.
@@ -343,48 +236,6 @@ async def _wait(aws: AwsSession, stack: str, say: Callable[[str], None]) -> None
         )
 
 
-async def _drift(aws: AwsSession, stack: str) -> list[str]:
-    started = await aws.call("cloudformation", "DetectStackDrift", StackName=stack)
-    began = aws.clock.monotonic()
-    while True:
-        found = await aws.call(
-            "cloudformation",
-            "DescribeStackDriftDetectionStatus",
-            StackDriftDetectionId=started["StackDriftDetectionId"],
-        )
-        if found["DetectionStatus"] != "DETECTION_IN_PROGRESS":
-            break
-        if aws.clock.monotonic() - began > _PATIENCE:
-            return ["it could not be found out in time"]
-        await aws.clock.sleep(_LOOK_AGAIN)
-    if found["DetectionStatus"] == "DETECTION_FAILED":
-        return [
-            f"it could not be found out: {found.get('DetectionStatusReason', 'no reason given')}"
-        ]
-    if found.get("StackDriftStatus") != "DRIFTED":
-        return []
-    answer = await aws.call(
-        "cloudformation",
-        "DescribeStackResourceDrifts",
-        StackName=stack,
-        StackResourceDriftStatusFilters=["MODIFIED", "DELETED"],
-    )
-    told: list[str] = []
-    for one in answer["StackResourceDrifts"]:
-        name, ours = one["LogicalResourceId"], _MOVED_BY_ROLLOUTS.get(one["LogicalResourceId"], ())
-        if one["StackResourceDriftStatus"] == "DELETED":
-            told.append(f"{name} {one['ResourceType']} was deleted")
-            continue
-        paths = [
-            difference["PropertyPath"]
-            for difference in one.get("PropertyDifferences", ())
-            if not difference["PropertyPath"].startswith(tuple(ours) or ("\0",))
-        ]
-        if paths:
-            told.append(f"{name} {one['ResourceType']}: {', '.join(sorted(paths))}")
-    return told
-
-
 async def _stack(aws: AwsSession, stack: str) -> dict[str, Any] | None:
     try:
         answer = await aws.call("cloudformation", "DescribeStacks", StackName=stack)
@@ -396,54 +247,5 @@ async def _stack(aws: AwsSession, stack: str) -> dict[str, Any] | None:
     return found
 
 
-async def _discard(aws: AwsSession, planned: Planned) -> None:
-    await aws.call(
-        "cloudformation",
-        "DeleteChangeSet",
-        StackName=planned.stack,
-        ChangeSetName=planned.change_set,
-    )
-
-
-def _must_be_calm(found: Mapping[str, Any], environment: EnvironmentConfig) -> None:
-    status = found["StackStatus"]
-    if status.endswith("_IN_PROGRESS"):
-        remedy = "wait for it to end"
-    elif status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"):
-        name = found["StackName"]
-        remedy = f"its creation failed: aws cloudformation delete-stack --stack-name {name}"
-    elif status == "UPDATE_ROLLBACK_FAILED":
-        remedy = (
-            "aws cloudformation continue-update-rollback --stack-name "
-            f"{found['StackName']}, once what its events name is put right"
-        )
-    else:
-        return
-    reason = found.get("StackStatusReason")
-    because = f": {reason}" if reason else ""
-    raise NotPrepared(
-        f"{found['StackName']} of {environment.name} is {status}{because}", remedy=remedy
-    )
-
-
 def _outputs(found: Mapping[str, Any]) -> dict[str, str]:
     return {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", ())}
-
-
-def _nothing(reason: str) -> bool:
-    return "didn't contain changes" in reason or "No updates are to be performed" in reason
-
-
-def _change(one: Mapping[str, Any]) -> Change:
-    properties = {
-        detail["Target"]["Name"]
-        for detail in one.get("Details", ())
-        if detail.get("Target", {}).get("Name")
-    }
-    return Change(
-        one["Action"],
-        one["LogicalResourceId"],
-        one["ResourceType"],
-        one.get("Replacement", ""),
-        tuple(sorted(properties)),
-    )

@@ -59,14 +59,8 @@ class WeightedEcsTarget(EcsTarget):
     async def prepare(
         self, release: Release, *, rollout: str, step: Step, manifest: Manifest | None = None
     ) -> Candidate:
+        definition = await self.define(release, step, manifest)
         outputs = await self.outputs()
-        async with step(
-            "pull", reference=tasks.deployed_image(release, self.environment).reference
-        ):
-            await self.fetch(release)
-        async with step("register", family=self.name) as data:
-            definition = await self.define(release, manifest)
-            data["task_definition"] = definition.arn
         pointer = await self._pointer()
         slot = next(s for s in _GROUPS if pointer.active is None or s != pointer.active.id)
         service = self._service(slot)
@@ -93,11 +87,11 @@ class WeightedEcsTarget(EcsTarget):
                     clientToken=rollout[:36],
                 )
         async with step("healthy", path=self.environment.health_path):
-            await self.until(
+            await self.wait_for(
                 lambda: self.rolled_out(service, definition), f"{release.version} on {service}"
             )
             await self.must_run(service, definition)
-            await self.until(lambda: self._answers(slot), f"health of {service}'s targets")
+            await self.wait_for(lambda: self._answers(slot), f"health of {service}'s targets")
         return _candidate(entry, definition, 0)
 
     async def shift(self, candidate: Candidate, percent: int) -> None:
