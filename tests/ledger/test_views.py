@@ -116,6 +116,24 @@ async def test_a_release_is_found_by_version_and_by_digest(story: Story) -> None
     assert await story.ledger.release(digest("v1")) == first
 
 
+async def test_a_release_cut_elsewhere_keeps_the_time_when_it_was_cut(ledger: Ledger) -> None:
+    """The signed record has that time, and a release that differs from its record is refused."""
+    cut = "2026-01-01T00:00:00+00:00"
+    data = {
+        "version": "v1",
+        "revision": "1" * 40,
+        "digest": digest("v1"),
+        "repository": "registry.test/app",
+        "configuration": digest("configuration"),
+        "committed_at": cut,
+        "created": cut,
+    }
+    await ledger.append("release.created", run="run", data=data)
+    found = await ledger.release("v1")
+    assert found is not None
+    assert found["created"] == cut
+
+
 async def test_pages_of_runs_and_rollouts_follow_each_other(path: Path, ledger: Ledger) -> None:
     story = Story()
     story.ledger = ledger

@@ -105,11 +105,11 @@ async def push_image(
     return Image(repository, digest)
 
 
-async def push_index(registry: Registry, repository: str) -> Image:
-    """An index of two images."""
+async def push_index(registry: Registry, repository: str, content: str = "") -> Image:
+    """An index of two images; other `content`, other digest."""
     entries = []
     for architecture in ("amd64", "arm64"):
-        child = await push_image(registry, repository, architecture)
+        child = await push_image(registry, repository, f"{content}{architecture}")
         found = await registry.manifest(repository, child.digest)
         platform = {"os": "linux", "architecture": architecture}
         entries.append({**found.descriptor.to_json(), "platform": platform})

@@ -110,6 +110,18 @@ def changed(old: bytes, new: bytes) -> Fault:
     return fault
 
 
+def retyped(kind: str) -> Fault:
+    """Give the real answer as something of another media type."""
+
+    def fault(handler: Handler) -> None:
+        accept = {"Accept": handler.headers.get("Accept", "*/*")}
+        address = f"http://{handler.upstream}{handler.path}"
+        answer = httpx.get(address, headers=accept, trust_env=False)
+        handler.answer(answer.status_code, answer.content, {"Content-Type": kind})
+
+    return fault
+
+
 def first_times(count: int, fault: Fault) -> Fault:
     """A fault that passes."""
     left = [count]

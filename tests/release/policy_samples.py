@@ -16,6 +16,7 @@ from buildonce.config.policies import (
     VulnerabilityRule,
 )
 from buildonce.release import Image, Release
+from buildonce.release.envelopes import Statement
 from buildonce.release.evidence import Attestation, Signature, Verified
 from buildonce.release.models import Listed, Record
 from buildonce.release.policy import Decision, Dossier, evaluate
@@ -216,6 +217,7 @@ def dossier(*evidence: Attestation, listed: tuple[Attestation, ...] | None = Non
     return Dossier(
         verified=Verified(IMAGE, (Signature(KEY),), evidence),
         record=Record(RELEASE, tuple(Listed(i.digest, i.type, i.name) for i in listed)),
+        incomplete="",
         ran={"staging": timedelta(hours=1)},
     )
 
@@ -243,3 +245,57 @@ def decide(
 
 def without_signature(what: Dossier) -> Dossier:
     return replace(what, verified=replace(what.verified, signatures=()))
+
+
+POLICIES = """
+[policies.production]
+tests = ["unit_tests", "format_and_lint"]
+sbom = ["python", "image"]
+secrets = true
+licences = true
+sast = { fail_on = "high" }
+vulnerabilities = { fail_on = "high", allow_sample = true }
+provenance = { source = ["https://git.test/team/*"], branch = ["main"], clean = true }
+max_age = "7d"
+
+[environments.development]
+port = 9001
+policy = "none"
+
+[environments.staging]
+port = 9002
+
+[environments.production]
+port = 9003
+policy = "production"
+"""
+
+
+def evidence(now: datetime, component: str = "3.7") -> list[Statement]:
+    """What a commit stage leaves, with jinja2 of that version in the image."""
+    bom = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "components": [
+            {
+                "type": "library",
+                "name": "jinja2",
+                "version": component,
+                "purl": f"pkg:pypi/jinja2@{component}",
+            }
+        ],
+    }
+    items = [
+        test_result("unit_tests"),
+        test_result("format_and_lint"),
+        scan(updated=now - timedelta(days=1), sample=True),
+        sarif("sast"),
+        sarif("secrets"),
+        licences(),
+    ]
+    found = [Statement(item.type, item.predicate, item.name, now) for item in items]
+    return [
+        *found,
+        Statement(predicates.CYCLONEDX, bom, "sbom_python", now),
+        Statement(predicates.CYCLONEDX, bom, "sbom_image", now),
+    ]

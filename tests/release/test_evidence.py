@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,18 +18,16 @@ from buildonce.errors import ExitCode
 from buildonce.release.attached import (
     ATTESTATIONS,
     ENVELOPE_TYPE,
-    KEY_ANNOTATION,
     SIGNATURE_ANNOTATION,
     SIGNATURE_TYPE,
     SIGNATURES,
     Attached,
     attach,
-    attached_tag,
     read_attached,
 )
 from buildonce.release.cosign import Cosign, CosignFailed
-from buildonce.release.descriptors import OCI_CONFIG, OCI_MANIFEST, canonical
 from buildonce.release.envelopes import (
+    STATEMENT,
     Statement,
     encoding,
     envelope,
@@ -48,34 +45,27 @@ from buildonce.release.errors import (
 )
 from buildonce.release.evidence import Refused, Trust, read_evidence
 from buildonce.release.models import Image
-from buildonce.release.record import find_record, verify_record, version_tag
+from buildonce.release.record import find_record, verify_record
 from buildonce.release.registry import Registry
 from buildonce.release.signing import Signer, sign
 from tests.release.conftest import NOW, Project, push_image, push_index, statements
 from tests.release.hostile import Fault, faulty, half, html, nothing, status
+from tests.release.tampering import (
+    Tamper,
+    all_attestations_removed,
+    altered,
+    an_attestation_removed,
+    attestation_of_another_digest,
+    lay,
+    no_signature,
+    other_image_under_the_tag,
+    record_of_another_version,
+    record_removed,
+    signature_of_another_digest,
+    signed_by_another_key,
+)
 
 pytestmark = pytest.mark.anyio
-
-
-async def lay(registry: Registry, image: Image, kind: str, items: Sequence[Attached]) -> None:
-    """Let exactly these lie beside an image, as somebody can who writes to the registry."""
-    layers = []
-    for item in items:
-        await registry.push_blob(image.repository, item.data, item.media_type)
-        layers.append(item.descriptor.to_json())
-    config = await registry.push_blob(image.repository, b"{}", OCI_CONFIG)
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "config": config.to_json(),
-        "layers": layers,
-    }
-    await registry.push_manifest(
-        image.repository,
-        canonical(manifest),
-        OCI_MANIFEST,
-        tag=attached_tag(image.digest, kind),
-    )
 
 
 async def cosign_accepts(image: Image, signer: Signer, predicate_type: str | None = None) -> bool:
@@ -187,85 +177,6 @@ async def test_every_platform_of_an_index_is_signed(
         assert await cosign_accepts(part, signer)
 
 
-Tamper = Callable[[Project, Registry, Signer], Awaitable[None]]
-
-
-async def other_image_under_the_tag(project: Project, registry: Registry, _: Signer) -> None:
-    other = await push_image(registry, project.image.repository, "evil")
-    await registry.tag(other.repository, other.digest, version_tag(project.record.release.version))
-
-
-async def no_signature(project: Project, registry: Registry, _: Signer) -> None:
-    await lay(registry, project.image, SIGNATURES, [])
-
-
-async def signed_by_another_key(project: Project, registry: Registry, other: Signer) -> None:
-    await lay(registry, project.image, SIGNATURES, [])
-    await sign(project.image, (), signer=other, registry=registry)
-
-
-async def signature_of_another_digest(project: Project, registry: Registry, _: Signer) -> None:
-    other = await push_image(registry, project.image.repository, "other")
-    await sign(other, (), signer=project.signer, registry=registry)
-    await lay(registry, project.image, SIGNATURES, await read_attached(registry, other, SIGNATURES))
-
-
-async def an_attestation_removed(project: Project, registry: Registry, _: Signer) -> None:
-    items = await read_attached(registry, project.image, ATTESTATIONS)
-    await lay(registry, project.image, ATTESTATIONS, items[1:])
-
-
-async def all_attestations_removed(project: Project, registry: Registry, _: Signer) -> None:
-    await lay(registry, project.image, ATTESTATIONS, [])
-
-
-async def attestation_of_another_digest(project: Project, registry: Registry, _: Signer) -> None:
-    other = await push_image(registry, project.image.repository, "other")
-    await sign(other, statements(), signer=project.signer, registry=registry)
-    await lay(
-        registry, project.image, ATTESTATIONS, await read_attached(registry, other, ATTESTATIONS)
-    )
-
-
-def altered(old: bytes, new: bytes, *, resigned: bool) -> Tamper:
-    """One attestation with something replaced in it: under its old signature, or with the
-    signature of somebody else."""
-
-    async def tamper(project: Project, registry: Registry, other: Signer) -> None:
-        items = await read_attached(registry, project.image, ATTESTATIONS)
-        changed = []
-        for item in items:
-            content = json.loads(item.data)
-            payload = base64.b64decode(content["payload"])
-            annotations = dict(item.annotations)
-            if old in payload:
-                content["payload"] = base64.b64encode(payload.replace(old, new)).decode()
-                if resigned:
-                    [content["signatures"][0]["sig"]] = await other.sign(
-                        [encoding(payload.replace(old, new))]
-                    )
-                    annotations[KEY_ANNOTATION] = other.fingerprint
-            changed.append(Attached(json.dumps(content).encode(), item.media_type, annotations))
-        assert changed != items
-        await lay(registry, project.image, ATTESTATIONS, changed)
-
-    return tamper
-
-
-async def record_removed(project: Project, registry: Registry, _: Signer) -> None:
-    digest = project.record.digest
-    await lay(registry, Image(project.image.repository, digest), SIGNATURES, [])
-
-
-async def record_of_another_version(project: Project, registry: Registry, _: Signer) -> None:
-    from tests.release.conftest import build
-
-    other = await push_image(registry, project.image.repository, "other")
-    record, _new = await project.store.cut(other, [], build("2026.11.22+gfffffff"))
-    tag = version_tag(project.record.release.version)
-    await registry.tag(other.repository, record.digest, tag)
-
-
 @pytest.mark.parametrize(
     ("tamper", "error", "message", "cosign"),
     [
@@ -367,6 +278,47 @@ def test_no_envelope_breaks_the_reader(data: bytes) -> None:
         read_envelope(data)
     with pytest.raises(ValueError):
         read_signing_payload(data)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+_times = st.sampled_from(
+    ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "2026-02-30T00:00:00Z", "now", ""]
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "_type": st.just(STATEMENT),
+            "predicateType": st.just(predicates.SARIF) | _json,
+            "predicate": st.dictionaries(st.text(), _json, max_size=2) | _json,
+            "subject": st.lists(
+                st.fixed_dictionaries(
+                    {
+                        "digest": st.fixed_dictionaries({"sha256": _json}) | _json,
+                        "annotations": st.fixed_dictionaries(
+                            {"name": _json, "created": _times | _json}
+                        )
+                        | _json,
+                    }
+                ),
+                max_size=2,
+            )
+            | _json,
+        }
+    )
+)
+def test_no_statement_breaks_the_reader(content: dict[str, object]) -> None:
+    """Nobody has signed it: whoever writes to a registry can lay it there."""
+    try:
+        found = read_envelope(envelope(json.dumps(content).encode(), "AAAA"))
+    except ValueError:
+        return
+    assert isinstance(found.statement.predicate, dict)
 
 
 @given(

@@ -58,7 +58,7 @@ def test_a_release_with_all_its_evidence_is_let_in() -> None:
     decision = decide(GOOD)
     assert decision.allowed, decision.failing
     assert [line.what for line in decision.lines] == [
-        "signature", "release record", "status", "provenance", "test unit_tests",
+        "signature", "image", "release record", "status", "provenance", "test unit_tests",
         "test format_and_lint", "secrets", "sast", "sbom python", "sbom image", "vulnerabilities",
         "licences", "verified in staging",
     ]  # fmt: skip
@@ -72,7 +72,12 @@ def test_a_release_without_anything_is_denied_by_every_demand() -> None:
     nothing = evaluate(
         DEFAULT_POLICY, Dossier(Verified(IMAGE)), RELEASE, environment="staging", now=NOW
     )
-    assert [line.what for line in nothing.failing] == ["signature", "release record", "tests"]
+    assert [line.what for line in nothing.failing] == [
+        "signature",
+        "image",
+        "release record",
+        "tests",
+    ]
 
 
 def test_no_policy_allows_and_says_so() -> None:
@@ -127,7 +132,7 @@ def test_evidence_of_another_digest_counts_for_nothing() -> None:
     )
     decision = decide(replace(GOOD, verified=verified))
     assert {line.what for line in decision.lines if line.passed} == {
-        "signature", "release record", "status", "verified in staging",
+        "signature", "image", "release record", "status", "verified in staging",
     }  # fmt: skip
     line = only(replace(GOOD, verified=replace(GOOD.verified, image=other)))
     assert (line.what, line.state) == ("signature", "error")

@@ -13,14 +13,12 @@ from typing import Any
 import anyio
 import pytest
 
-from buildonce import predicates
 from buildonce.advisories import Database, open_database
 from buildonce.config import Config
 from buildonce.errors import BuildonceError, ExitCode
 from buildonce.ledger import Ledger, Rollout, new_run_id
 from buildonce.release.attached import ATTESTATIONS, read_attached
 from buildonce.release.copy import copy_release
-from buildonce.release.envelopes import Statement
 from buildonce.release.models import Image, Record, Release
 from buildonce.release.policy import Decision, PolicyDenied
 from buildonce.release.policy_check import PolicyUndecided, examine, time_in, verifier
@@ -30,65 +28,12 @@ from buildonce.release.registry import Registry
 from buildonce.release.signing import Signer
 from buildonce.release.store import Store
 
-from . import policy_samples as samples
 from .conftest import build, config_of, push_image
 from .hostile import faulty, half, html, nothing, status
-from .test_evidence import lay
+from .policy_samples import POLICIES, evidence
+from .tampering import lay
 
 pytestmark = pytest.mark.anyio
-
-POLICIES = """
-[policies.production]
-tests = ["unit_tests", "format_and_lint"]
-sbom = ["python", "image"]
-secrets = true
-licences = true
-sast = { fail_on = "high" }
-vulnerabilities = { fail_on = "high", allow_sample = true }
-provenance = { source = ["https://git.test/team/*"], branch = ["main"], clean = true }
-max_age = "7d"
-
-[environments.development]
-port = 9001
-policy = "none"
-
-[environments.staging]
-port = 9002
-
-[environments.production]
-port = 9003
-policy = "production"
-"""
-
-
-def evidence(now: datetime, component: str = "3.7") -> list[Statement]:
-    """What a commit stage leaves, with idna of that version in the image."""
-    bom = {
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "components": [
-            {
-                "type": "library",
-                "name": "jinja2",
-                "version": component,
-                "purl": f"pkg:pypi/jinja2@{component}",
-            }
-        ],
-    }
-    items = [
-        samples.test_result("unit_tests"),
-        samples.test_result("format_and_lint"),
-        samples.scan(updated=now - timedelta(days=1), sample=True),
-        samples.sarif("sast"),
-        samples.sarif("secrets"),
-        samples.licences(),
-    ]
-    found = [Statement(item.type, item.predicate, item.name, now) for item in items]
-    return [
-        *found,
-        Statement(predicates.CYCLONEDX, bom, "sbom_python", now),
-        Statement(predicates.CYCLONEDX, bom, "sbom_image", now),
-    ]
 
 
 @dataclass
@@ -201,7 +146,7 @@ async def test_a_registry_that_does_not_answer_decides_nothing(shop: Shop, fault
             await examine(
                 release, "production", config=shop.config, ledger=None, registry=shop.registry
             )
-    assert undecided.value.exit_code == ExitCode.TOOL_FAILED
+    assert undecided.value.exit_code == ExitCode.POLICY_DENIED
     assert "is not known" in undecided.value.message
 
 

@@ -16,7 +16,7 @@ from buildonce.release.source import plain_address
 from buildonce.release.store import NoSuchRelease
 from tests.loopback import registry as serving
 from tests.release.conftest import COMMIT, Project, build, push_image, statements
-from tests.release.test_evidence import lay
+from tests.release.tampering import forge_record, lay
 
 pytestmark = pytest.mark.anyio
 
@@ -71,6 +71,30 @@ async def test_what_is_not_trusted_there_gets_no_name_there(
     with pytest.raises(RecordRefused, match="another key"):
         await copy_release(untouched.record, repository, trust=stranger.trust, registry=registry)
     assert not [tag for tag in await registry.tags(repository) if tag.startswith("re")]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"created": "9999-12-31T23:59:59-14:00"},
+        {"created": None},
+        {"schema": 2},
+        {"schema": "\x1b[2J"},
+        {"evidence": {}},
+        {"platforms": []},
+        {"digest": "sha256:short"},
+        {"version": ""},
+    ],
+    ids=str,
+)
+async def test_no_record_breaks_the_reader(
+    project: Project, registry: Registry, wrong: dict[str, object]
+) -> None:
+    """Nobody has signed it, and it is read before that is found out."""
+    await forge_record(project, registry, {**project.record.to_json(), **wrong})
+    with pytest.raises(RecordRefused) as refused:
+        await project.store.find(project.record.release.version)
+    assert refused.value.message.isprintable()
 
 
 async def test_a_missing_piece_stops_the_copy(project: Project, registry: Registry) -> None:

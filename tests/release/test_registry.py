@@ -3,6 +3,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buildonce.release.addresses import schemes
 from buildonce.release.credentials import Login, docker_login
 from buildonce.release.descriptors import (
     OCI_CONFIG,
@@ -30,11 +33,21 @@ from buildonce.release.errors import (
 )
 from buildonce.release.models import Image
 from buildonce.release.registry import Registry, fallback_tag
-from buildonce.release.transport import Patience, schemes
+from buildonce.release.transport import Patience
 from tests.loopback import free_port
 from tests.loopback import registry as serving
 from tests.release.conftest import HURRIED, push_image, push_index
-from tests.release.hostile import changed, faulty, first_times, half, html, nothing, status
+from tests.release.hostile import (
+    Fault,
+    Handler,
+    changed,
+    faulty,
+    first_times,
+    half,
+    html,
+    nothing,
+    status,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -80,6 +93,9 @@ async def test_what_is_not_there_is_absent(registry: Registry, repository: str) 
         (status(200, b" " * (5 << 20)), RegistryError),
         (status(302, Location="http://127.0.0.1:1/"), RegistryUnreachable),
         (status(302, Location="?again"), RegistryError),
+        (status(302, Location="http://x:port/"), RegistryError),
+        (status(302, Location="file:///etc/passwd"), RegistryError),
+        (status(302), RegistryError),
     ],
 )
 async def test_only_the_registrys_own_word_makes_something_absent(
@@ -230,6 +246,14 @@ async def test_a_page_of_tags_leads_to_the_next(registry: Registry, repository: 
     assert await registry.tags(repository) == [f"v{number}" for number in range(7)]
 
 
+async def test_a_next_page_that_is_nowhere_is_refused() -> None:
+    page = status(200, b'{"tags": ["v1"]}', Link='<http://[half>; rel="next"')
+    with faulty("", {"/tags/list": page, "GET /v2/": status(200)}) as address:
+        async with Registry(patience=HURRIED) as registry:
+            with pytest.raises(Corrupt, match="has no address"):
+                await registry.tags(f"{address}/app")
+
+
 async def test_a_bearer_token_is_fetched_once_and_sent_nowhere_else(host: str) -> None:
     seen: list[tuple[str, str, dict[str, str]]] = []
     elsewhere: list[tuple[str, str, dict[str, str]]] = []
@@ -265,6 +289,62 @@ async def test_a_bearer_token_is_fetched_once_and_sent_nowhere_else(host: str) -
     assert headers["Authorization"] == "Basic " + base64.b64encode(b"ada:secret").decode()
     assert len(elsewhere) == 2
     assert all("Authorization" not in headers for _, _, headers in elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("challenge", "message"),
+    [
+        ('Bearer realm="http://tokens.example/"', "without TLS to tokens.example"),
+        ('Bearer realm="https://tokens.example:port/"', "leads to what is no address"),
+        ('Bearer realm="file:///etc/passwd"', "leads to what is no address"),
+        ('Bearer realm="/token"', "leads to what is no address"),
+        ('Bearer realm=""', "leads to what is no address"),
+        ("Bearer", "wants a login"),
+        ("Negotiate", "wants a login"),
+        ("", "wants a login"),
+    ],
+)
+async def test_no_challenge_leads_our_password_astray(challenge: str, message: str) -> None:
+    async def login(_host: str) -> Login | None:
+        return Login("ada", "secret")
+
+    seen: list[tuple[str, str, dict[str, str]]] = []
+    with faulty("", {"GET /v2/": status(401, WWW_Authenticate=challenge)}, seen) as address:
+        async with Registry(logins=login, patience=HURRIED) as registry:
+            with pytest.raises(RegistryError, match=re.escape(message)):
+                await registry.tags(f"{address}/app")
+    assert all("Authorization" not in headers for _, _, headers in seen)
+
+
+async def test_a_token_server_without_an_end_is_not_read_to_it() -> None:
+    faults: dict[str, Fault] = {"/token": status(200, b'{"token": "' + b"x" * (3 << 20) + b'"}')}
+    with faulty("", faults) as address:
+        realm = f'Bearer realm="http://{address}/token"'
+        faults["GET /v2/"] = status(401, WWW_Authenticate=realm)
+        async with Registry(logins=nobody, patience=HURRIED) as registry:
+            with pytest.raises(RegistryError, match="more than the 1048576 bytes awaited"):
+                await registry.tags(f"{address}/app")
+
+
+async def nobody(_host: str) -> Login | None:
+    return None
+
+
+async def test_a_registry_that_says_nothing_is_not_waited_for_without_an_end() -> None:
+    still = threading.Event()
+
+    def silent(_: Handler) -> None:
+        still.wait(5)
+
+    patience = Patience(attempts=2, pause=0.01, silence=0.2)
+    try:
+        with faulty("", {"/manifests/": silent, "GET /v2/": status(200)}) as address:
+            async with Registry(logins=nobody, patience=patience) as registry:
+                with pytest.raises(RegistryUnreachable, match="does not answer in time"):
+                    await registry.manifest(f"{address}/app", "v1")
+                still.set()
+    finally:
+        still.set()
 
 
 async def test_a_login_that_is_not_accepted_is_told(tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ class ReleaseCreated(TypedDict):
     repository: Name
     configuration: str
     committed_at: Time
+    created: NotRequired[Time]  # when it was cut; what was recorded long ago does not have it
 
 
 class PromotionStarted(TypedDict):

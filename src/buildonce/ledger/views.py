@@ -202,7 +202,8 @@ def release_of(event: Event) -> Release:
         repository=data["repository"],
         configuration=data["configuration"],
         committed_at=data["committed_at"],
-        created=event.at.isoformat(),
+        # It may have been cut before, on another machine.
+        created=data.get("created", event.at.isoformat()),
         run=event.run,
     )
 

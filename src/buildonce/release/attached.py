@@ -26,7 +26,7 @@ from buildonce.release.descriptors import (
     canonical,
     digest_of,
 )
-from buildonce.release.errors import Absent, RegistryError
+from buildonce.release.errors import Absent, Corrupt, RegistryError
 from buildonce.release.models import Image
 from buildonce.release.parallel import each
 from buildonce.release.registry import Registry
@@ -120,10 +120,14 @@ async def attach(registry: Registry, image: Image, kind: str, new: Sequence[Atta
 
 
 async def _manifest(registry: Registry, image: Image, kind: str) -> Manifest | None:
+    tag = attached_tag(image.digest, kind)
     try:
-        return await registry.manifest(image.repository, attached_tag(image.digest, kind))
+        found = await registry.manifest(image.repository, tag)
     except Absent:
         return None
+    if found.is_index:
+        raise Corrupt(f"{image.repository}:{tag} is an index, and evidence is never kept in one")
+    return found
 
 
 async def _write(registry: Registry, image: Image, kind: str, layers: Sequence[Descriptor]) -> None:

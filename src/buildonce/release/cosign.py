@@ -148,7 +148,8 @@ class Cosign:
                 return done.stdout.decode()
             lines = done.stderr.decode(errors="replace").strip().splitlines()
             raise CosignFailed(
-                f"cosign {arguments[0]} failed ({what}): {_cause(lines)}", remedy=_remedy(lines)
+                f"cosign {arguments[0]} failed ({what}): {_cause(lines)}",
+                remedy=_remedy([*arguments, *lines]),
             )
         raise CosignFailed(f"cosign {arguments[0]} did not end in {_SECONDS:.0f} s ({what})")
 

@@ -38,6 +38,33 @@ def canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+class TwoReadings(ValueError):
+    """JSON that means one thing to one reader and another thing to the next."""
+
+
+def parse_json(data: bytes | str) -> Any:
+    """JSON that every reader reads alike: where a key stands twice, some take the first of the two
+    and some the last, and the one who verifies must not see another thing than the one who uses it.
+
+    Raises:
+        TwoReadings: a key stands twice.
+        ValueError: it is no JSON.
+    """
+    try:
+        return json.loads(data, object_pairs_hook=_each_once)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise TwoReadings(f"it has the key {twice[:80]!r} twice, so it can be read in two ways")
+    return content
+
+
 @dataclass(frozen=True)
 class Descriptor:
     """Something in a registry: what kind, which digest, how many bytes.
@@ -140,8 +167,10 @@ class Manifest:
             ValueError: it is none, is two things at once, or is of a kind that is not known.
         """
         try:
-            content = json.loads(data)
-        except (ValueError, RecursionError):
+            content = parse_json(data)
+        except TwoReadings:
+            raise
+        except ValueError:
             raise ValueError("it is not JSON") from None
         if not isinstance(content, dict) or content.get("schemaVersion") != 2:
             raise ValueError("it is no manifest of schema version 2")

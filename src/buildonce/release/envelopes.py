@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from buildonce.release.descriptors import canonical, digest_of
+from buildonce.release.descriptors import canonical, digest_of, parse_json
 from buildonce.release.evidence import PublicKey
 from buildonce.release.models import Image
 
@@ -138,7 +138,7 @@ def read_envelope(data: bytes) -> Envelope:
         ValueError: it is none with an in-toto statement.
     """
     try:
-        content = json.loads(data)
+        content = parse_json(data)
         if content["payloadType"] != PAYLOAD_TYPE:
             raise ValueError("it does not carry an in-toto statement")
         payload = base64.b64decode(content["payload"], validate=True)
@@ -146,7 +146,7 @@ def read_envelope(data: bytes) -> Envelope:
             base64.b64decode(entry["sig"], validate=True) for entry in content["signatures"]
         )
         return Envelope(encoding(payload), signatures, read_statement(payload))
-    except (KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
+    except (KeyError, TypeError, AttributeError, binascii.Error) as error:
         raise ValueError(f"it is no envelope: {type(error).__name__}") from None
 
 
@@ -156,7 +156,7 @@ def read_statement(payload: bytes) -> Read:
     Raises:
         ValueError, KeyError, TypeError: it is none.
     """
-    content = json.loads(payload)
+    content = parse_json(payload)
     if content["_type"] not in _STATEMENTS:
         raise ValueError("its statement is of a version that is not known")
     subjects: list[str] = []
@@ -199,14 +199,14 @@ def read_signing_payload(data: bytes) -> tuple[str, dict[str, str]]:
         ValueError: it is none.
     """
     try:
-        content = json.loads(data)
+        content = parse_json(data)
         digest = content["critical"]["image"]["docker-manifest-digest"]
         optional = content.get("optional") or {}
         if content["critical"]["type"] != "cosign container image signature":
             raise ValueError("it is not a signature of an image")
         if not isinstance(digest, str) or not isinstance(optional, dict):
             raise ValueError("it names no digest")
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it is no signature: {type(error).__name__}") from None
     return digest, {str(key): str(value) for key, value in optional.items()}
 
@@ -254,6 +254,6 @@ def _verifies(key: PublicKey, signature: bytes, signed: bytes) -> bool:
 def _time(text: object) -> datetime | None:
     try:
         time = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
+        return time.astimezone(UTC) if time is not None and time.tzinfo else None
+    except (ValueError, OverflowError):  # of the latter: the last day of the year 9999, far west
         return None
-    return time.astimezone(UTC) if time is not None and time.tzinfo else None

@@ -21,8 +21,11 @@ from buildonce.config.policies import WITHOUT_POLICY, PolicyConfig
 from buildonce.errors import BuildonceError, ExitCode
 from buildonce.release.evidence import Verified
 from buildonce.release.models import Record, Release
+from buildonce.visible import on_one_line
 
 State = Literal["passed", "failed", "missing", "error"]
+
+_NOTES = 20  # whoever may write to the registry can lay down a thousand things
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ class Line:
     def passed(self) -> bool:
         """Whether the demand is met."""
         return self.state == "passed"
+
+    def __post_init__(self) -> None:
+        # It holds what others wrote: names of tests, of packages, of things beside the image.
+        object.__setattr__(self, "found", on_one_line(self.found))
 
     def __str__(self) -> str:
         if self.passed:
@@ -136,6 +143,8 @@ class Dossier:
         verified: signatures and attestations; nothing else of the registry is believed.
         record: the verified release record; None when there is none.
         record_problem: why there is none.
+        incomplete: what of the image the registry does not have; "" when all of it is there, None
+            when nobody looked.
         ran: how long this digest has run in an environment since it succeeded there, by
             environment, as the ledger has it.
         remembered: digests of release statuses that this machine has seen earlier.
@@ -144,6 +153,7 @@ class Dossier:
     verified: Verified
     record: Record | None = None
     record_problem: str = ""
+    incomplete: str | None = None
     ran: Mapping[str, timedelta] = field(default_factory=dict)
     remembered: frozenset[str] = frozenset()
 
@@ -205,5 +215,8 @@ def _about(release: Release, dossier: Dossier) -> Dossier:
 
 
 def _notes(dossier: Dossier) -> Iterator[str]:
-    for refused in dossier.verified.refused:
-        yield f"{refused.what} that is not believed: {refused.message}"
+    refused = dossier.verified.refused
+    for item in refused[:_NOTES]:
+        yield on_one_line(f"{item.what} that is not believed: {item.message}")
+    if len(refused) > _NOTES:
+        yield f"{len(refused) - _NOTES} more things beside the image are not believed"

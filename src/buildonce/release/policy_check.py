@@ -7,7 +7,7 @@
 
 Everything is read anew from the registry that the release is deployed from; what this run or an
 earlier one found out itself counts for nothing. Where the registry does not answer, nothing is
-known, and that is an error of its own: neither "absent" nor "passed".
+known, and nothing is let in: that is neither "absent" nor "passed" (decision 0006).
 """
 
 from __future__ import annotations
@@ -19,12 +19,18 @@ from datetime import UTC, datetime, timedelta
 from buildonce import predicates
 from buildonce.config import Config, EnvironmentConfig
 from buildonce.config.policies import PolicyConfig
-from buildonce.errors import BuildonceError, ExitCode
 from buildonce.ledger import Ledger, Rollout
-from buildonce.release.errors import EvidenceUnavailable, RecordRefused, RegistryError
+from buildonce.release.errors import (
+    Absent,
+    EvidenceUnavailable,
+    RecordRefused,
+    Refusal,
+    RegistryError,
+)
 from buildonce.release.evidence import Identity, Trust, Verified, read_evidence
 from buildonce.release.keys import own_trust, read_public_key
 from buildonce.release.models import Record, Release
+from buildonce.release.parts import parts_of
 from buildonce.release.policy import Decision, Dossier, PolicyDenied, Reason, evaluate
 from buildonce.release.policy_status import read_statuses
 from buildonce.release.record import find_record
@@ -33,6 +39,7 @@ from buildonce.release.registry import Registry
 Verify = Callable[[Release, EnvironmentConfig], Awaitable[None]]
 """What `delivery` calls before the first write to an environment."""
 
+ANSWER = "let the registry answer, then type this again; the release may well be good"
 _ROLLOUTS = 1000  # of an environment: as far back as is looked for how long a digest ran
 
 
@@ -53,14 +60,11 @@ def trust_of(policy: PolicyConfig, config: Config) -> Trust:
     )
 
 
-class PolicyUndecided(BuildonceError):
-    """A policy could not be asked, because the registry did not answer; exit code 70.
+class PolicyUndecided(Refusal):
+    """A policy could not be asked, because the registry did not answer: nothing is let in.
 
-    Nothing is let in, and nothing is said about the release: the same question may be answered in a
-    minute.
+    Nothing is said about the release: the same question may be answered in a minute.
     """
-
-    exit_code = ExitCode.TOOL_FAILED
 
 
 async def examine(
@@ -112,10 +116,12 @@ async def _examine(
         trust = trust_of(policy, config)
         verified = await read_evidence(release.image, trust, registry=registry)
         record, problem = await _record_of(release, trust, registry)
+        incomplete = await _incomplete(release, registry)
         dossier = Dossier(
             verified=verified,
             record=record,
             record_problem=problem,
+            incomplete=incomplete,
             ran=await _ran(release, policy.verified_in, config, ledger, now),
             remembered=await _remembered(release, ledger),
         )
@@ -169,8 +175,9 @@ def _told(release: Release, environment: str) -> Iterator[None]:
         yield
     except (EvidenceUnavailable, RegistryError) as error:
         raise PolicyUndecided(
-            f"whether {release.version} may enter {environment} is not known: {error.message}",
-            remedy=error.remedy or "let the registry answer, then type this again",
+            f"whether {release.version} may enter {environment} is not known, so it may not: "
+            f"{error.message}",
+            remedy=error.remedy or ANSWER,
         ) from error
 
 
@@ -236,6 +243,15 @@ async def _record_of(
         return None, error.message
     where = release.image.repository
     return record, "" if record else f"{where} has no record of {release.version}"
+
+
+async def _incomplete(release: Release, registry: Registry) -> str:
+    """What of the image the registry says that it does not have."""
+    try:
+        await parts_of(release.image, registry)
+    except Absent as error:
+        return error.message
+    return ""
 
 
 async def _remembered(release: Release, ledger: Ledger | None) -> frozenset[str]:

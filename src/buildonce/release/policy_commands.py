@@ -1,7 +1,8 @@
 """The commands of policies: `verify`, `explain`, `rescan`, and `release withdraw | reinstate`.
 
 `verify` and `explain` only ask: the registry, the ledger and the configuration, no engine. They end
-with 0 when the release may enter, with 4 when it may not, and with 70 when that cannot be known.
+with 0 when the release may enter, and with 4 when it may not: also when nobody can know it, because
+the registry did not answer. The message says which.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import getpass
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from buildonce.config import Config
 from buildonce.errors import ExitCode
 from buildonce.ledger import Ledger, new_run_id
 from buildonce.release.errors import EvidenceUnavailable, RegistryError
-from buildonce.release.models import Release
+from buildonce.release.models import Image, Release
 from buildonce.release.policy import Decision, Line
-from buildonce.release.policy_check import PolicyUndecided, examine, trust_of
+from buildonce.release.policy_check import ANSWER, PolicyUndecided, examine, trust_of
 from buildonce.release.store import NoSuchRelease, Store
 
 app = typer.Typer()
@@ -51,7 +52,7 @@ _COLOURS = {"passed": "green", "failed": "red", "missing": "red", "error": "yell
 def verify(
     name: str = NAME, environment: str = FOR, config: Path = CONFIG, as_json: bool = JSON
 ) -> int:
-    """Say whether a release may enter an environment: exit code 0, 4 (no) or 70 (not known)."""
+    """Say whether a release may enter an environment: exit code 0, or 4 (no, or not known)."""
     decision = _decided(config, name, environment)
     if as_json:
         _print_json(decision.to_json())
@@ -97,7 +98,7 @@ def rescan(
 ) -> int:
     """Match releases' attested SBOMs with the advisories of today; withdraw what is broken now.
 
-    Ends with 0 when all are good, with 4 when one is withdrawn, with 70 when one is not known.
+    Ends with 0 when all are good, with 4 when one is withdrawn or cannot be judged.
     """
     from buildonce.advisories import open_database
     from buildonce.release.policy_rescan import Rescan
@@ -130,10 +131,7 @@ def rescan(
         _print_json([result.to_json() for result in results])
     else:
         _print_rescans(results)
-    states = {verdict.state for result in results for verdict in result.verdicts}
-    if states & {"withdrawn", "still-withdrawn"}:
-        return ExitCode.POLICY_DENIED
-    return ExitCode.TOOL_FAILED if "unknown" in states else ExitCode.PASSED
+    return ExitCode.PASSED if all(result.good for result in results) else ExitCode.POLICY_DENIED
 
 
 def withdraw(
@@ -204,22 +202,30 @@ class _Here:
     async def release(self, name: str) -> Release:
         """A release as the registry has it, else as the ledger has it.
 
+        Where this machine has recorded the version with another image, it is that one which it
+        would deploy, so it is that one which is judged: the registry's record then differs.
+
         Raises:
             NoSuchRelease: neither has it.
             RecordRefused: the registry has it, and it is not to be believed.
-        PolicyUndecided: the registry did not give a whole answer.
+            PolicyUndecided: the registry did not give a whole answer.
         """
         try:
-            return (await self.store.get(name)).release
+            found = (await self.store.get(name)).release
+            known = await self._known(found.version)
+            if known is not None and known.image.digest != found.image.digest:
+                here = Image(found.image.repository, known.image.digest)
+                return replace(known, image=here)
+            return found
         except (EvidenceUnavailable, RegistryError) as error:
             raise PolicyUndecided(
                 f"nothing is known of the release {name}: {error.message}",
-                remedy=error.remedy or "let the registry answer, then type this again",
+                remedy=error.remedy or ANSWER,
             ) from error
         except NoSuchRelease:
             # Without a record it is still known what is asked about: the lines say what is missing.
-            if found := await self._known(name):
-                return found
+            if in_ledger := await self._known(name):
+                return in_ledger
             raise
 
     async def deployed(self) -> list[Release]:

@@ -56,6 +56,18 @@ def signature(case: Case) -> Iterator[Line]:
         yield line("missing", "the digest is not signed", AGAIN)
 
 
+def image(case: Case) -> Iterator[Line]:
+    """The image is in the registry, and so is that of each platform."""
+    line = LineOf("image", "the image, and that of each of its platforms")
+    missing = case.dossier.incomplete
+    if missing is None:
+        yield line("error", "nobody looked whether it is there", "report this: it must not happen")
+    elif missing:
+        yield line("missing", missing, "restore it, or release the commit again as a new version")
+    else:
+        yield line("passed", f"{case.release.image.short} is there")
+
+
 def record(case: Case) -> Iterator[Line]:
     """The signed record is there, says the same, and all that it lists is there."""
     if not case.policy.release_record:
@@ -189,6 +201,7 @@ ROLLBACK_RULES: Final[tuple[Rule, ...]] = (signature, withdrawn_by_hand)
 
 RULES: Final[tuple[Rule, ...]] = (
     signature,
+    image,
     record,
     status,
     provenance,

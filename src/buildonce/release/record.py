@@ -11,7 +11,6 @@ and believes it for its signature alone: a tag that was moved to another record 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from buildonce import places
-from buildonce.release.descriptors import EMPTY, OCI_MANIFEST, Manifest, canonical
+from buildonce.release.descriptors import EMPTY, OCI_MANIFEST, Manifest, canonical, parse_json
 from buildonce.release.envelopes import Statement
 from buildonce.release.errors import (
     Absent,
@@ -33,9 +32,11 @@ from buildonce.release.errors import (
 from buildonce.release.evidence import Trust, Verified, read_evidence
 from buildonce.release.models import Image, Listed, Record, Release
 from buildonce.release.parallel import each
+from buildonce.release.parts import parts_of
 from buildonce.release.registry import Registry
-from buildonce.release.signing import Signer, parts_of, sign
+from buildonce.release.signing import Signer, sign
 from buildonce.toolchain.locks import locked
+from buildonce.visible import on_one_line
 
 RECORD_TYPE: Final = "application/vnd.buildonce.release.v1+json"
 VERSION_PREFIX: Final = "rel-"
@@ -166,7 +167,7 @@ async def find_record(
         revision is not None and release.revision != revision
     ):
         raise RecordRefused(
-            f"the registry gives the record of {release.version} for {what}: "
+            f"the registry gives the record of {on_one_line(release.version)} for {what}: "
             f"the tag {reference} was moved",
             remedy=f"find out who writes to {repository}; what was released is in the ledger",
         )
@@ -222,9 +223,9 @@ async def verify_record(record: Record, *, trust: Trust, registry: Registry) -> 
     image = record.release.image
     try:
         parts = await parts_of(image, registry)
-    except Absent:
+    except Absent as error:
         raise EvidenceMissing(
-            f"the image of {record.release.version}, {image.reference}, is gone from the registry",
+            f"the image of {record.release.version} is not there whole: {error.message}",
             remedy="restore it, or release the commit again as a new version",
         ) from None
     except RegistryError as error:
@@ -336,8 +337,8 @@ async def _read(repository: str, manifest: Manifest, registry: Registry) -> Reco
         raise RecordRefused(f"{repository}@{manifest.digest} is no release record")
     data = await registry.blob(repository, manifest.layers[0], limit=_RECORD_BYTES)
     try:
-        record = Record.from_json(json.loads(data), repository=repository)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        record = Record.from_json(parse_json(data), repository=repository)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise RecordRefused(
             f"the release record {repository}@{manifest.digest} cannot be understood: {error}"
         ) from None

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
+from buildonce.release.addresses import url_of
 from buildonce.release.credentials import docker_login
 from buildonce.release.descriptors import (
     DIGEST,
@@ -295,7 +296,7 @@ class Registry:
         location = answer.headers.get("Location", "")
         if answer.status != 202 or not location:
             raise RegistryError(f"the registry {host} begins no upload: HTTP {answer.status}")
-        return str(answer.url.join(location))
+        return str(url_of(location, host, answer.url))
 
     async def _upload(
         self, host: str, name: str, where: str, blob: Descriptor, content: bytes | str
@@ -379,5 +380,8 @@ def _next(link: str) -> str:
     target, _, rest = link.partition(">")
     if 'rel="next"' not in rest:
         return ""
-    address = urlsplit(target.strip().removeprefix("<"))
+    try:
+        address = urlsplit(target.strip().removeprefix("<"))
+    except ValueError:
+        raise Corrupt(f"the next page of tags has no address: {link[:100]!r}") from None
     return f"{address.path}?{address.query}"

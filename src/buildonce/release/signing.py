@@ -37,6 +37,7 @@ from buildonce.release.evidence import Trust, Verified, read_evidence
 from buildonce.release.keys import KeyPair, machine_key, own_trust
 from buildonce.release.models import Image
 from buildonce.release.parallel import each
+from buildonce.release.parts import parts_of
 from buildonce.release.registry import Registry
 
 # The same result of a check that ran again is news only after this while.
@@ -151,12 +152,6 @@ async def sign(
     if signer.offline:
         await _check_with_cosign(image, unsigned, missing, signer)
     return after
-
-
-async def parts_of(image: Image, registry: Registry) -> list[Image]:
-    """The image, and where it is an index also each manifest that it names."""
-    manifest = await registry.manifest(image.repository, image.digest)
-    return [image, *(Image(image.repository, child.digest) for child in manifest.children)]
 
 
 async def _is_signed(part: Image, signer: Signer, registry: Registry) -> bool:

@@ -14,6 +14,7 @@ from buildonce.release.attached import KEY_ANNOTATION, SIGNATURE_ANNOTATION, Att
 from buildonce.release.envelopes import read_envelope, read_signing_payload, signer_of
 from buildonce.release.evidence import Attestation, Cause, Refused, Signature, Trust
 from buildonce.release.models import Image
+from buildonce.visible import on_one_line
 
 
 def verify_signature(item: Attached, image: Image, trust: Trust) -> Signature | Refused:
@@ -53,7 +54,7 @@ def verify_attestation(item: Attached, image: Image, trust: Trust) -> Attestatio
             item.digest,
         )
     statement = envelope.statement
-    what = f"the attestation {statement.name or statement.type}"
+    what = f"the attestation {on_one_line(statement.name or statement.type)}"
     key = signer_of(envelope.signed, envelope.signatures, trust.keys)
     if key is None:
         cause, why = _unknown_signer(item, trust)
@@ -92,4 +93,4 @@ def _unknown_signer(item: Attached, trust: Trust) -> tuple[Cause, str]:
 
 
 def _short(digest: str) -> str:
-    return digest[:19] if digest.startswith("sha256:") else digest[:40]
+    return on_one_line(digest[:19] if digest.startswith("sha256:") else digest[:40])
