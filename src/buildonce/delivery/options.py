@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from buildonce.config import EnvironmentConfig
+from buildonce.config import Config, EnvironmentConfig
+from buildonce.config.leases import LeasesConfig
 from buildonce.delivery.clock import SYSTEM_CLOCK, Clock
 from buildonce.delivery.lease import Leases
 from buildonce.delivery.target import Target
@@ -47,6 +48,7 @@ class Options:
         target: makes an environment's target; None makes the one that its configuration names.
         leases: where leases are; None where the environment's target keeps them.
         home: where environments are kept; `places.home()` when None.
+        config: of the project, for environments that take images out of a registry of their own.
     """
 
     project: str
@@ -63,17 +65,31 @@ class Options:
     target: Open | None = None
     leases: Leases | None = None
     home: Path | None = None
+    config: Config | None = None
+    _tables: dict[LeasesConfig, Leases] = field(default_factory=dict, init=False, repr=False)
 
     async def open(self, place: EnvironmentConfig) -> Target:
         """The environment's target."""
         if self.target is not None:
             return await self.target(place)
         return await open_target(
-            place, project=self.project, ledger=self.ledger.path, run=self.run, clock=self.clock
+            place,
+            project=self.project,
+            ledger=self.ledger.path,
+            run=self.run,
+            clock=self.clock,
+            config=self.config,
         )
 
     def leases_of(self, place: EnvironmentConfig) -> Leases:
         """Where the environment's lease is."""
-        return self.leases or open_leases(
+        if self.leases is not None:
+            return self.leases
+        if place.leases in self._tables:  # one way to it for all environments of a fleet
+            return self._tables[place.leases]
+        found = open_leases(
             place, project=self.project, run=self.run, home=self.home, clock=self.clock
         )
+        if place.leases is not None:
+            self._tables[place.leases] = found
+        return found

@@ -18,6 +18,7 @@ from buildonce.delivery.options import Options
 from buildonce.delivery.promotion import AfterWave, Promotion
 from buildonce.delivery.recovery import recover
 from buildonce.delivery.rollback import known_release
+from buildonce.delivery.smoke import Smoke
 from buildonce.ledger import Promotion as Recorded
 from buildonce.ledger import Rollout
 from buildonce.release import Release
@@ -46,6 +47,7 @@ async def resume(
     *,
     only: str | None = None,
     back: bool = False,
+    smoke: Smoke | None = None,
     after_wave: AfterWave | None = None,
 ) -> list[Resumed]:
     """Bring everything unfinished to an end.
@@ -55,7 +57,7 @@ async def resume(
         options: how; the ledger has what is unfinished.
         only: what concerns this environment, and its revival if it is dead.
         back: take it back also where it could be continued; what was proven stays.
-        after_wave: tests of each wave, as the rollout had them.
+        smoke, after_wave: the tests, as the rollout had them.
 
     Raises:
         EnvironmentBusy: somebody is at it.
@@ -67,11 +69,11 @@ async def resume(
         if missing:
             options.progress(f"{promotion.id}: {', '.join(missing)} is configured no more; left")
             continue
-        done.append(await _promotion(promotion, environments, options, back, after_wave))
+        done.append(await _promotion(promotion, environments, options, back, smoke, after_wave))
     places = [environments[only]] if only is not None else list(environments.values())
     for place in places:
         for rollout in await _unfinished(place.name, options):
-            done.append(await _rollout(rollout, place, options, back, after_wave))
+            done.append(await _rollout(rollout, place, options, back, smoke, after_wave))
     for place in places:
         target = await options.open(place)
         async with options.leases_of(place).hold(
@@ -92,6 +94,7 @@ async def _promotion(
     environments: Mapping[str, EnvironmentConfig],
     options: Options,
     back: bool,
+    smoke: Smoke | None,
     after_wave: AfterWave | None,
 ) -> Resumed:
     waves = [[environments[name] for name in wave] for wave in recorded.waves]
@@ -129,6 +132,7 @@ async def _promotion(
             waves,
             replace(options, reason="deploy"),
             bake=timedelta(seconds=float(recorded.data.get("bake", 0.0))),
+            smoke=smoke,
             after_wave=after_wave,
             id=recorded.id,
             resumed=True,
@@ -144,6 +148,7 @@ async def _rollout(
     place: EnvironmentConfig,
     options: Options,
     back: bool,
+    smoke: Smoke | None,
     after_wave: AfterWave | None,
 ) -> Resumed:
     result = "succeeded"
@@ -157,6 +162,7 @@ async def _rollout(
             await _release(rollout.version, rollout.digest, options),
             [[place]],
             replace(options, reason="rollback" if rollout.reason == "rollback" else "deploy"),
+            smoke=smoke,
             after_wave=after_wave,
             adopted={place.name: rollout},
         ).run()

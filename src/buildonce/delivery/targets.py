@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from buildonce import places
-from buildonce.config import EnvironmentConfig
+from buildonce.config import Config, EnvironmentConfig
 from buildonce.delivery.clock import SYSTEM_CLOCK, Clock
 from buildonce.delivery.containers import ContainerRuntime, RuntimeContainers, detect_runtime
 from buildonce.delivery.lease import Leases
@@ -22,6 +22,7 @@ async def open_target(
     runtime: ContainerRuntime | None = None,
     run: str = "",
     clock: Clock = SYSTEM_CLOCK,
+    config: Config | None = None,
 ) -> Target:
     """The target that the environment names.
 
@@ -32,6 +33,7 @@ async def open_target(
         runtime: how to call podman or docker; found when None.
         run: id of the run that deploys, which an account's records then name.
         clock: by which it waits.
+        config: of the project: whose signatures count where evidence is copied to an account.
 
     Raises:
         TargetFailed: no container runtime works here.
@@ -40,8 +42,12 @@ async def open_target(
     if environment.target != "local":
         # Here: who deploys to this machine needs nothing of it.
         from buildonce.delivery.aws import open_aws_target
+        from buildonce.delivery.aws.evidence import carrier
 
-        return await open_aws_target(environment, project=project, run=run, clock=clock)
+        carry = carrier(config) if config is not None else None
+        return await open_aws_target(
+            environment, project=project, run=run, clock=clock, carry=carry
+        )
     return LocalTarget(
         environment,
         project=project,
@@ -68,4 +74,8 @@ def open_leases(
         home: where environments of this machine are kept; `places.home()` when None.
         clock: by which leases expire.
     """
+    if environment.leases is not None:
+        from buildonce.delivery.aws import open_aws_leases
+
+        return open_aws_leases(environment.leases, project=project, run=run, clock=clock)
     return SqliteLeases((home or places.home()) / project, clock=clock)

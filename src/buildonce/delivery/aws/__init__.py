@@ -13,8 +13,10 @@ from buildonce.delivery.clock import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
     from buildonce.config import EnvironmentConfig
+    from buildonce.config.leases import LeasesConfig
     from buildonce.delivery.aws.session import Connect
     from buildonce.delivery.aws.target import Carry
+    from buildonce.delivery.lease import Leases
     from buildonce.delivery.target import Target
 
 
@@ -42,3 +44,21 @@ async def open_aws_target(
         return LambdaTarget(environment, project=project, aws=aws, carry=carry)
     kind = WeightedEcsTarget if environment.service.strategy == "weighted" else NativeEcsTarget
     return kind(environment, project=project, aws=aws, carry=carry)
+
+
+def open_aws_leases(
+    leases: LeasesConfig,
+    *,
+    project: str,
+    run: str,
+    clock: Clock = SYSTEM_CLOCK,
+    connect: Connect | None = None,
+) -> Leases:
+    """The leases in a team's table; its account is entered when the first one is wanted."""
+    from buildonce.delivery.aws.lease_dynamodb import DynamoLeases
+    from buildonce.delivery.aws.session import AwsSession
+
+    async def session() -> AwsSession:
+        return await AwsSession.open(leases, run=run, clock=clock, connect=connect)
+
+    return DynamoLeases(session, table=leases.table, project=project, clock=clock)
