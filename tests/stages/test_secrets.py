@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import random
-import string
 import subprocess
-import uuid
 from pathlib import Path
 
 import pytest
 
-from buildonce.stages.secrets import RULES, Leak, findings_of
-
-LETTERS = string.ascii_letters + string.digits
+from buildonce.stages.secrets import RULES, Leak, findings_in_messages, findings_of
+from tests.planted.leaks import Maker, harmless, planted
 
 
 def leak(file: str, line: int = 1, commit: str = "", date: str = "") -> Leak:
@@ -44,54 +38,15 @@ def test_a_secret_in_files_and_history_is_told_once_and_an_older_one_for_itself(
     assert before.aliases == (f"{'a' * 40}:a.py:github-pat:3",)
 
 
-def planted(source: random.Random) -> tuple[dict[str, str], dict[str, str]]:
-    """Secrets by file, and what only looks like them; never in our own files as they are."""
-
-    def some(length: int, alphabet: str = LETTERS) -> str:
-        return "".join(source.choice(alphabet) for _ in range(length))
-
-    def part(data: bytes) -> str:
-        return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-    key = "\n".join(some(64) for _ in range(12))
-    jwt = [part(b'{"alg":"HS256","typ":"JWT"}'), part(b'{"sub":"12345","iat":1516239022}')]
-    address = "://{}:{}@{}.internal/x"
-    secrets = {
-        "aws_id.py": f'K = "AKIA{some(16, "ABCDEFGHJKLMNPQRSTUVWXYZ234567")}"',
-        "github.py": f'T = "ghp_{some(36)}"',
-        "gitlab.txt": f"glpat-{some(20)}",
-        "slack.yaml": f"x: xoxb-{some(12, '123456789')}-{some(12, '123456789')}-{some(24)}",
-        "stripe.js": f'const s = "sk_live_{some(24)}";',
-        "key.txt": f"-----BEGIN RSA PRIVATE KEY-----\n{key}\n-----END RSA PRIVATE KEY-----",
-        "jwt.txt": ".".join([*jwt, part(some(32).encode())]),
-        "npm.txt": f"//registry.test/:_authToken=npm_{some(36)}",
-        "sendgrid.py": f's = "SG.{some(22)}.{some(43)}"',
-        "database.py": 'D = "postgres' + address.format("app", some(12), "db") + '"',
-        "basic.sh": "curl https" + address.format("deploy", some(14), "files"),
-        "named.py": f'api_key = "{some(40)}"',
-        "random.py": f'a = "{some(40)}"',
-        "random.env": f"FOO={some(40)}",
-        "netrc": f"machine api.internal login bot password {some(10)}",
-    }
-    digest = hashlib.sha256(some(9).encode()).hexdigest()
-    alike = {
-        "Dockerfile": f"FROM python@sha256:{digest}",
-        "digest.py": f'digest = "{digest}"',
-        "aws.py": 'K = "AKIAIOSFODNN7EXAMPLE"',
-        "changeme.py": 'password = "changeme"',
-        "uuid.py": f'u = "{uuid.UUID(int=source.getrandbits(128))}"',
-        "requirements.txt": f"anyio==4.4 --hash=sha256:{digest}",
-        "url.py": 'u = "postgres://user:password@localhost/db"\nv = "https://${USER}:${KEY}@host/"',
-        "env.py": 'password = os.environ["DB_PASSWORD"]\ntoken = get_token(name)',
-        "alphabet.py": f'A = "{LETTERS}+/"',
-        "ssh.py": f'K = "AAAAB3NzaC1yc2EAAAADAQABAAAB{some(60)}"',
-        "path.py": 'p = "src/buildonce/Stages/test1/Foo2/bar3Baz/qux4Thing"',
-        "integrity.html": f'<script integrity="sha384-{part(some(48).encode())}">',
-        "image.css": f'url("data:image/png;base64,iVBORw0KGgo{some(90)}")',
-        "stack.yaml": "password: ${DB_PASSWORD}\nsecret: !Ref Secret",
-        "words.py": 'x = "application/vnd.oci.image.manifest.v1+json"',
-    }
-    return secrets, alike
+def test_a_secret_in_a_message_is_told_by_its_commit() -> None:
+    objects = f"1:object {'a' * 40}\n4:object {'b' * 40}\n9:object {'b' * 40}\n"
+    first, second = findings_in_messages(
+        [leak("messages", 5), leak("messages", 3), leak("messages", 10)], objects
+    )
+    assert "in the message of aaaaaaaa" in first.message
+    assert "in the message of bbbbbbbb" in second.message
+    assert (first.path, first.line) == (None, None)
+    assert first.fingerprint != second.fingerprint
 
 
 @pytest.mark.e2e
@@ -101,11 +56,12 @@ def test_planted_secrets_are_found_and_look_alikes_are_not(tmp_path: Path) -> No
     from buildonce.toolchain import ensure
 
     gitleaks = anyio.run(ensure, "gitleaks").path
-    secrets, alike = planted(random.Random(20261121))  # noqa: S311
-    for folder, files in (("bad", secrets), ("good", alike)):
-        (tmp_path / folder).mkdir()
-        for name, text in files.items():
-            (tmp_path / folder / name).write_text(f"{text}\n", "utf-8")
+    maker = Maker(20261121)
+    secrets = {secret.path: secret for secret in planted(maker)}
+    alike = harmless(maker)
+    for name, text in [*((s.path, s.text) for s in secrets.values()), *alike.items()]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
     report = tmp_path / "report.json"
     done = subprocess.run(
         [gitleaks, "dir", tmp_path, "--config", RULES, "--redact=100", "--ignore-gitleaks-allow",
@@ -115,8 +71,5 @@ def test_planted_secrets_are_found_and_look_alikes_are_not(tmp_path: Path) -> No
     assert done.returncode == 42, done.stderr
     text = report.read_text("utf-8")
     hit = {Path(found["File"]).relative_to(tmp_path).as_posix() for found in json.loads(text)}
-    missed = {f"bad/{name}" for name in secrets} - hit
-    alarms = {f"good/{name}" for name in alike} & hit
-    print(f"secrets: planted {len(secrets)}, missed {missed}, false alarms {alarms}")
-    assert not missed and not alarms
-    assert not [name for name, value in secrets.items() if value in text]
+    assert (sorted(secrets.keys() - hit), sorted(alike.keys() & hit)) == ([], [])
+    assert not [path for path, secret in secrets.items() if secret.value in text]

@@ -87,7 +87,7 @@ def packages_of(sbom: Mapping[str, Any]) -> Contents:
         )
     packages: set[SbomPackage] = set()
     unknown: dict[str, int] = {}
-    for component in _walk(sbom["components"]):
+    for component in walk_components(sbom["components"]):
         purl = component.get("purl")
         if not isinstance(purl, str):
             continue
@@ -109,7 +109,7 @@ def normal_name(ecosystem: str, name: str) -> str:
     return str(canonicalize_name(name)) if ecosystem == "PyPI" else name
 
 
-def _walk(components: list[Any]) -> Iterator[Mapping[str, Any]]:
+def walk_components(components: list[Any]) -> Iterator[Mapping[str, Any]]:
     """Components and those inside them, without recursion: depth is the writer's choice."""
     queue: list[Any] = list(components)
     seen = 0

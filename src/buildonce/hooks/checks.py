@@ -17,6 +17,7 @@ from buildonce.errors import BuildonceError
 from buildonce.hooks.rules import gitleaks_rules, semgrep_rules
 from buildonce.toolchain import ensure
 from buildonce.toolchain.python_tools import ensure_python_tool
+from buildonce.visible import visible
 
 PASSED, FOUND = 0, 1
 
@@ -126,7 +127,7 @@ async def _gate(
         stderr=PIPE,
         check=False,
     )
-    said = (done.stdout + done.stderr).decode(errors="replace").strip()
+    said = visible((done.stdout + done.stderr).decode(errors="replace").strip())
     if done.returncode == 0:
         return PASSED
     if done.returncode in found:

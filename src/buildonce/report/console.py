@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from buildonce.errors import ExitCode
 from buildonce.report.record import CheckRecord, Result, RunRecord, StageRecord
+from buildonce.visible import on_one_line, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,7 +56,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line of its own."""
-        print(text, file=self._stream, flush=True)
+        print(visible(text), file=self._stream, flush=True)
 
     def stage(self, stage: StageRecord) -> None:
         """A stage began."""
@@ -93,17 +94,17 @@ def summarize(record: RunRecord, stream: TextIO | None = None) -> None:
         )  # fmt: skip
         for check in stage.checks:
             table.add_row(
-                "", check.name, _ended(check.result), duration(check.seconds),
-                "cached" if check.cached else "", _cut(check.summary),
+                "", Text(visible(check.name)), _ended(check.result), duration(check.seconds),
+                "cached" if check.cached else "", Text(_cut(check.summary)),
             )  # fmt: skip
     console.print()
     if record.stages:
         console.print(table)
         console.print()
     for name, value in _facts(record):
-        console.print(Text(f"{name:<12}", "bold"), Text(value), sep="", end="\n")
+        console.print(Text(f"{name:<12}", "bold"), Text(on_one_line(value)), sep="", end="\n")
     for note in [*_remarks(record), *record.notes]:
-        console.print(Text(f"note: {note}", "yellow"))
+        console.print(Text(on_one_line(f"note: {note}"), "yellow"))
     _print_failures(record, console)
     code = record.exit_code or ExitCode.PASSED
     colour = "green" if code == ExitCode.PASSED else "red"
@@ -122,7 +123,7 @@ def duration(seconds: float) -> str:
 
 
 def _cut(text: str) -> str:
-    first = text.partition("\n")[0]
+    first = visible(text.partition("\n")[0])
     return first if len(first) <= _SHOWN_SUMMARY else f"{first[: _SHOWN_SUMMARY - 1]}…"
 
 
@@ -169,16 +170,17 @@ def _print_failures(record: RunRecord, console: Console) -> None:
             alike.setdefault(told, []).append(check)
     for checks in alike.values():
         names = ", ".join(check.name for check in checks)
-        console.print(Text(f"\n{names} {checks[0].result}: {checks[0].summary}", "bold red"))
+        ended = f"\n{names} {checks[0].result}: {checks[0].summary}"
+        console.print(Text(visible(ended), "bold red"))
         for failure in checks[0].failures[:_SHOWN_FAILURES]:
-            console.print(Text(f"  {failure}"))
+            console.print(Text(f"  {on_one_line(str(failure))}"))
         if (more := len(checks[0].failures) - _SHOWN_FAILURES) > 0:
             console.print(Text(f"  and {more} more: see out/summary.json"))
         for line in checks[0].details:
-            console.print(Text(f"  {line}"))
+            console.print(Text(f"  {visible(line)}"))
         if checks[0].remedy:
-            console.print(Text(f"  try: {checks[0].remedy}"))
+            console.print(Text(f"  try: {visible(checks[0].remedy)}"))
     if record.problem:
-        console.print(Text(f"\n{record.problem.message}", "bold red"))
+        console.print(Text(visible(f"\n{record.problem.message}"), "bold red"))
         if record.problem.remedy:
-            console.print(Text(f"  try: {record.problem.remedy}"))
+            console.print(Text(f"  try: {visible(record.problem.remedy)}"))

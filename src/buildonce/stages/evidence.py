@@ -35,8 +35,9 @@ def json_file(name: str, value: object) -> dagger.File:
 
 
 def text_file(name: str, text: str) -> dagger.File:
-    """A file with this text."""
-    return dag.directory().with_new_file(name, text).file(name)
+    """A file with this text; half characters, which no file can hold, become question marks."""
+    whole = text.encode("utf-8", "replace").decode("utf-8")
+    return dag.directory().with_new_file(name, whole).file(name)
 
 
 def result_evidence(

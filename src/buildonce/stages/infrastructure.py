@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
-import anyio
 import dagger
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -24,6 +23,7 @@ from buildonce.stages.finding import Fingerprints
 from buildonce.stages.pytest_run import JUNIT, PytestRun, run_pytest
 from buildonce.stages.sarif import write_sarif
 from buildonce.stages.severity import Severity, at_least
+from buildonce.stages.tasks import tasks
 from buildonce.stages.tool import ToolRun, run_tool
 from buildonce.stages.waivers import Waiver, apply_waivers
 
@@ -108,7 +108,7 @@ async def infrastructure(
         container = in_project(environment, source.filter(include=wanted))
         runs.append(await run_pytest(container, tested, ["--import-mode=importlib"]))
 
-    async with anyio.create_task_group() as group:
+    async with tasks() as group:
         group.start_soon(lint)
         if tested:
             group.start_soon(test)
@@ -165,7 +165,7 @@ async def _templates(
         file = there.file(name)
         texts[name] = await file.contents() if await file.size() <= _MAX_TEMPLATE else ""
 
-    async with anyio.create_task_group() as group:
+    async with tasks() as group:
         for name in names:
             group.start_soon(read, name)
     templates = {name: texts[name] for name in sorted(names) if _TEMPLATE.search(texts[name])}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element, ParseError, tostring
 
 import defusedxml.ElementTree
 from defusedxml import DefusedXmlException
@@ -47,12 +48,7 @@ def parse_junit(text: str) -> TestReport:
     Raises:
         NotJUnit: it is not XML, not JUnit, or carries entities or a document type.
     """
-    try:
-        root = defusedxml.ElementTree.fromstring(text, forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError) as error:
-        raise NotJUnit(f"not a JUnit report: {error or type(error).__name__}") from error
-    if root.tag not in ("testsuites", "testsuite"):
-        raise NotJUnit(f"not a JUnit report: its root is <{root.tag}>")
+    root = _root(text)
     skipped = 0
     passed: list[str] = []
     failures: dict[str, Failure] = {}
@@ -71,15 +67,38 @@ def parse_junit(text: str) -> TestReport:
     return TestReport(len(passed), skipped, tuple(failures.values()), seconds, tuple(passed))
 
 
+def as_published(text: str) -> str:
+    """The report as Jenkins' schema has it: without the files and lines of xunit1.
+
+    Raises:
+        NotJUnit: as `parse_junit`.
+    """
+    root = _root(text)
+    for case in root.iter("testcase"):
+        for name in ("file", "line"):
+            case.attrib.pop(name, None)
+    return tostring(root, encoding="unicode", xml_declaration=True)
+
+
+def _root(text: str) -> Element:
+    try:
+        root: Element = defusedxml.ElementTree.fromstring(text, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError) as error:
+        raise NotJUnit(f"not a JUnit report: {error or type(error).__name__}") from error
+    if root.tag not in ("testsuites", "testsuite"):
+        raise NotJUnit(f"not a JUnit report: its root is <{root.tag}>")
+    return root
+
+
 def _failure(case: Element, problem: Element) -> Failure:
     message = problem.get("message") or (problem.text or "").strip() or problem.tag
-    line = case.get("line")
+    line = case.get("line", "")
     return Failure(
         id=_node_id(case),
         message=message.splitlines()[0][:300] if message else problem.tag,
         path=case.get("file"),
         # pytest counts lines from 0 here.
-        line=int(line) + 1 if line and line.isdigit() else None,
+        line=int(line) + 1 if line.isascii() and line.isdigit() and len(line) < 10 else None,
     )
 
 
@@ -97,6 +116,7 @@ def _node_id(case: Element) -> str:
 
 def _number(text: str | None) -> float:
     try:
-        return float(text or 0)
+        number = float(text or 0)
     except ValueError:
         return 0.0
+    return number if math.isfinite(number) and number > 0 else 0.0

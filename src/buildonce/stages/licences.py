@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import dagger
 
 from buildonce.advisories import SbomUnreadable
+from buildonce.advisories.packages import walk_components
 from buildonce.predicates import LICENCES
 from buildonce.stages.check import Check, count, latest
 from buildonce.stages.evidence import Evidence, json_file, text_file
@@ -143,8 +144,8 @@ def judged(
         components = document.get("components")
         if document.get("bomFormat") != "CycloneDX" or not isinstance(components, list):
             raise SbomUnreadable("the SBOM is no CycloneDX document with components")
-        for component in components:
-            purl = component.get("purl") if isinstance(component, Mapping) else None
+        for component in walk_components(components):
+            purl = component.get("purl")
             if not isinstance(purl, str):
                 continue
             stated = tuple(declared(component))

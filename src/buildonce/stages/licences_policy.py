@@ -115,7 +115,8 @@ def declared(component: Mapping[str, Any]) -> list[str]:
     Several entries are all taken to hold: that they are alternatives is said by an expression only.
     """
     found = []
-    for entry in component.get("licenses") or ():
+    stated = component.get("licenses")
+    for entry in stated if isinstance(stated, list) else ():
         if not isinstance(entry, Mapping):
             continue
         licence = entry.get("license")

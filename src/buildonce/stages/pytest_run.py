@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import dagger
 
 from buildonce.stages.check import count
-from buildonce.stages.junit import NotJUnit, TestReport, parse_junit
+from buildonce.stages.evidence import text_file
+from buildonce.stages.junit import NotJUnit, TestReport, as_published, parse_junit
 from buildonce.stages.tool import REPORTS, ToolRun, run_tool
 
 JUNIT = "junit.xml"
 
 # pytest's documented exit codes; every other one is a broken tool.
 _FAILED, _INTERRUPTED, _NOTHING_COLLECTED = 1, 2, 5
+_REPORT_LIMIT = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,12 @@ async def run_pytest(
         raise run.broken(remedy=f"write a first test under {named}, or correct `paths`")
     if run.exit_code not in (0, _FAILED, _INTERRUPTED):
         raise run.broken(remedy=f"run `pytest {named}` in the project")
-    junit = run.reports.file(JUNIT)
+    file = run.reports.file(JUNIT)
     try:
-        tests = parse_junit(await junit.contents())
+        if await file.size() > _REPORT_LIMIT:
+            raise NotJUnit("it is too large to be read")
+        report = await file.contents()
+        tests, junit = parse_junit(report), text_file(JUNIT, as_published(report))
     except (NotJUnit, dagger.QueryError) as error:
         raise run.broken(remedy=f"run `pytest {named}` in the project") from error
     # Without a failing test that is no failed run, whatever else it is.

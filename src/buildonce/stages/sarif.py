@@ -153,7 +153,8 @@ def _result(
         "suppressions": list(suppressions),
     }
     if finding.path:
-        location: dict[str, Any] = {"artifactLocation": {"uri": quote(finding.path)}}
+        uri = quote(finding.path, errors="surrogatepass")
+        location: dict[str, Any] = {"artifactLocation": {"uri": uri}}
         if finding.line:
             location["region"] = {"startLine": finding.line}
         written["locations"] = [{"physicalLocation": location}]

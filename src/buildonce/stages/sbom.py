@@ -15,7 +15,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import anyio
 import dagger
 
 from buildonce.errors import BuildonceError
@@ -23,6 +22,7 @@ from buildonce.predicates import CYCLONEDX
 from buildonce.stages.check import Check, Failure, count, latest
 from buildonce.stages.environment import scanner_environment
 from buildonce.stages.evidence import Evidence
+from buildonce.stages.tasks import tasks
 from buildonce.stages.tool import REPORTS, ToolRun, run_tool
 
 _SCRIPT = Path(__file__).parent / "scanners" / "sbom.py"
@@ -145,7 +145,7 @@ async def sbom_image(
         file = f"image{suffix}.cdx.json"
         runs[file] = await _written(taken, "document", "/in/syft.json", f"{name}{suffix}", file)
 
-    async with anyio.create_task_group() as group:
+    async with tasks() as group:
         for one in images:
             group.start_soon(describe, one)
     failures: list[Failure] = []

@@ -30,6 +30,7 @@ from buildonce.stages.sbom import MAX_SBOM
 from buildonce.stages.sca_scanner import NOT_LOADED, AnswerUnreadable, answer, question
 from buildonce.stages.sca_verdict import Rules, Unscored, below, judged, predicate, summary
 from buildonce.stages.severity import Severity
+from buildonce.stages.tasks import tasks
 from buildonce.stages.tool import REPORTS, ToolRun, run_tool
 from buildonce.stages.waivers import Waiver, apply_waivers
 
@@ -125,7 +126,7 @@ async def read_sboms(sboms: Sequence[Check | dagger.File]) -> list[Mapping[str, 
             raise SbomUnreadable(f"an SBOM is larger than {MAX_SBOM >> 20} MB")
         texts[index] = await files[index].contents()
 
-    async with anyio.create_task_group() as group:
+    async with tasks() as group:
         for index in range(len(files)):
             group.start_soon(read, index)
     documents = []
@@ -209,7 +210,7 @@ async def _scan(
     async def ask_version() -> None:
         said.append(await osv_scanner.with_exec(["osv-scanner", "--version"]).stdout())
 
-    async with anyio.create_task_group() as group:
+    async with tasks() as group:
         group.start_soon(scan)
         group.start_soon(ask_version)
     run = runs[0]

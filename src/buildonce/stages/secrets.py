@@ -1,4 +1,4 @@
-"""Search for secrets, in the files and in every commit there ever was, with gitleaks.
+"""Search for secrets, in the files, every commit there ever was and their messages, with gitleaks.
 
     check = await secrets(source, history, gitleaks)
     check.failures                             # file, line, kind and commit; never the secret
@@ -13,12 +13,12 @@ message or a log; nor are authors, their addresses and their commit messages.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated
 
-import anyio
 import dagger
 from dagger import dag
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -27,6 +27,7 @@ from buildonce.stages.check import Check, count, latest
 from buildonce.stages.evidence import sarif_evidence, text_file
 from buildonce.stages.finding import Finding, Fingerprints
 from buildonce.stages.sarif import write_sarif
+from buildonce.stages.tasks import tasks
 from buildonce.stages.tool import ToolRun, run_tool
 from buildonce.stages.waivers import Waiver, apply_waivers
 
@@ -53,6 +54,16 @@ _GIT_CONFIGURATION = """\
 \ttree = 4b825dc642cb6eb9a060e54bf8d69288fbee4904
 [log]
 \tshowSignature = false
+"""
+
+# gitleaks looks at what commits change, and not at what is written beside it. In this file each
+# message stands after the name of its commit or tag.
+_MESSAGES = f"""\
+set -e
+git -C {_HISTORY} log --all --format='object %H%n%B' > messages
+git -C {_HISTORY} for-each-ref --format='object %(objectname)%0a%(contents)' refs/tags >> messages
+grep -n '^object [0-9a-f]*$' messages > /reports/objects || true
+exec "$@"
 """
 
 # What a merge itself brings in, beyond both of its sides, is in no other diff.
@@ -118,22 +129,30 @@ async def secrets(
     runs: dict[str, ToolRun] = {}
     leaks: dict[str, list[Leak]] = {}
 
-    async def scan(what: str, where: dagger.Container, *arguments: str) -> None:
+    async def scan(what: str, where: dagger.Container, before: list[str], *mode: str) -> None:
         command = [
-            *("gitleaks", what, *arguments, "--config", _RULES_PATH, "--ignore-gitleaks-allow"),
+            *(*before, "gitleaks", *mode, "--config", _RULES_PATH, "--ignore-gitleaks-allow"),
             *("--redact=100", "--no-banner", "--no-color", "--exit-code", str(_FOUND)),
             *("--report-format", "json", "--report-path", f"/reports/{what}.json"),
         ]
         runs[what] = await run_tool(where, command)
         leaks[what] = await _leaks(runs[what], f"{what}.json")
 
-    async with anyio.create_task_group() as group:
+    async with tasks() as group:
         files = container.with_mounted_directory(_SOURCE, source.without_directory(".git"))
-        group.start_soon(scan, "dir", files, _TREE)
+        group.start_soon(scan, "files", files, [], "dir", _TREE)
         commits = container.with_mounted_directory(_HISTORY, history)
-        group.start_soon(scan, "git", commits, _HISTORY, f"--log-opts={_LOG_OPTIONS}")
+        group.start_soon(
+            scan, "commits", commits, [], "git", _HISTORY, f"--log-opts={_LOG_OPTIONS}"
+        )
+        written = commits.with_workdir("/opt/messages")
+        script = ["sh", "-c", _MESSAGES, "sh"]
+        group.start_soon(scan, "messages", written, script, "dir", "/opt/messages")
 
-    found = findings_of(leaks["dir"], leaks["git"])
+    found = findings_of(leaks["files"], leaks["commits"])
+    if leaks["messages"]:
+        objects = await runs["messages"].reports.file("objects").contents()
+        found += findings_in_messages(leaks["messages"], objects)
     left = apply_waivers(_NAME, found, waivers, today=today)
     failures = (*left.expired, *left.findings)
     sarif = text_file(
@@ -145,7 +164,7 @@ async def secrets(
     return Check(
         name=_NAME,
         passed=not failures,
-        summary=f"{summary} in the files and {count(_commits(runs['git']), 'commit')}{waived}",
+        summary=f"{summary} in the files and {count(_commits(runs['commits']), 'commit')}{waived}",
         failures=failures,
         reports={"secrets.sarif": sarif},
         ran_at=latest(*(run.ran_at for run in runs.values())),
@@ -200,16 +219,39 @@ def findings_of(tree: Iterable[Leak], history: Iterable[Leak]) -> list[Finding]:
     return findings
 
 
-def _finding(leak: Leak, path: str, where: str, name: str) -> Finding:
+def findings_in_messages(leaks: Iterable[Leak], objects: str) -> list[Finding]:
+    """One finding for each secret in the message of a commit or tag.
+
+    Args:
+        leaks: in the file of messages.
+        objects: the numbers of the lines that name a commit or tag: "12:object 1a2b…".
+    """
+    begins: list[tuple[int, str]] = []
+    for line in objects.splitlines():
+        number, _, name = line.partition(":")
+        begins.append((int(number), name.removeprefix("object ")))
+    names = Fingerprints()
+    findings: dict[tuple[str, str, str], Finding] = {}
+    for leak in sorted(leaks, key=lambda leak: leak.StartLine):
+        before = bisect_right(begins, (leak.StartLine, "g")) - 1
+        commit = begins[before][1] if before >= 0 else ""
+        key = (commit, leak.RuleID, leak.Match)
+        if key not in findings:  # a tag without a message has that of its commit
+            name = names.of("", leak.RuleID, f"{commit} {leak.Match}")
+            findings[key] = _finding(leak, None, f"in the message of {commit[:8]}", name)
+    return list(findings.values())
+
+
+def _finding(leak: Leak, path: str | None, where: str, name: str) -> Finding:
     return Finding(
         id=leak.RuleID,
         message=f"{leak.Description or 'a secret'} ({where})",
         path=path,
-        line=leak.StartLine or None,
+        line=(leak.StartLine or None) if path else None,
         severity="critical",
         cwe=("CWE-798",),
         fingerprint=name,
-        aliases=(leak.Fingerprint.replace(f"{_SOURCE}/", ""),),
+        aliases=(leak.Fingerprint.replace(f"{_SOURCE}/", ""),) if path else (),
         remedy=_REMEDY,
     )
 

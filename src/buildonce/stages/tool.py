@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import anyio
 import dagger
 
 from buildonce.errors import BuildonceError
+from buildonce.stages.tasks import tasks
 
 REPORTS = "/reports"
 
@@ -118,7 +118,7 @@ async def _run(container: dagger.Container, command: Sequence[str], report: str 
             case "ran_at":
                 texts[name] = await reports.file(".ran_at").contents()
 
-    async with anyio.create_task_group() as group:
+    async with tasks() as group:
         for name in ("stdout", "stderr", "ran_at"):
             group.start_soon(fetch, name)
     # Whole microseconds: `date` of busybox writes no fraction, of coreutils nine digits.

@@ -20,6 +20,14 @@ from typing import Any
 INVALID = 3
 _SHOWN = 20
 
+# Run by the Python of the environment: what each package says of its licence in words of its own.
+_LICENCES = """
+import importlib.metadata, json
+said = {d.metadata["Name"]: d.metadata.get("License") for d in importlib.metadata.distributions()}
+print(json.dumps(said))
+"""
+_LONGEST_NAME = 200  # more is the text of a licence, and no name
+
 
 def normalise(document: dict[str, Any], name: str) -> dict[str, Any]:
     """The document without what differs between two runs, sorted."""
@@ -55,6 +63,21 @@ def normalise(document: dict[str, Any], name: str) -> dict[str, Any]:
     return document
 
 
+def named(document: dict[str, Any], said: dict[str, str | None]) -> dict[str, Any]:
+    """The document with licences that cyclonedx-py leaves out: what is no SPDX identifier.
+
+    Args:
+        document: as cyclonedx-py writes it.
+        said: the licence that each package names, by the package's name.
+    """
+    for component in document.get("components") or []:
+        text = " ".join((said.get(component.get("name")) or "").split())
+        if text not in ("", "UNKNOWN") and len(text) <= _LONGEST_NAME:
+            licence = {"license": {"name": text, "acknowledgement": "declared"}}
+            component.setdefault("licenses", [licence])
+    return document
+
+
 def _component(component: dict[str, Any]) -> tuple[str, str, str, str]:
     keys = ("purl", "name", "version", "bom-ref")
     first, second, third, fourth = (str(component.get(key, "")) for key in keys)
@@ -79,7 +102,9 @@ def main(arguments: list[str]) -> int:
             done = subprocess.run(["cyclonedx-py", "environment", *options, given], check=False)
             if done.returncode != 0:
                 return done.returncode
-            document = json.loads(raw.read_bytes())
+            asked = [given, "-c", _LICENCES]
+            said = subprocess.run(asked, check=True, capture_output=True).stdout
+            document = named(json.loads(raw.read_bytes()), json.loads(said))
     else:
         document = json.loads(Path(given).read_bytes())
     text = json.dumps(normalise(document, name), indent=1, sort_keys=True, ensure_ascii=False)
