@@ -14,7 +14,7 @@ from pathlib import Path
 import dagger
 import pytest
 
-from tests.engine.engines import failure, on, unique
+from tests.engine.engines import failure, unique
 from tests.loopback import http_server
 
 pytestmark = pytest.mark.anyio
@@ -193,15 +193,42 @@ async def test_the_git_directory_is_of_use(
 
 
 async def test_history_and_tags(remote: dagger.GitRepository, tmp_path: Path) -> None:
-    tree = remote.branch("main").tree(depth=0, include_tags=True)
-    if on(dagger=True, embedded=False):
-        await tree.export(str(tmp_path / "x"))
-        assert git(tmp_path / "x", "log", "--format=%s").split() == ["two", "one"]
-        assert git(tmp_path / "x", "tag").split() == ["v1.0.0", "v1.1.0"]
-    else:
-        error = str(await failure(tree.id()))
-        assert "depth" in error
-        assert "dagger run" in error
+    await remote.branch("main").tree(depth=0, include_tags=True).export(str(tmp_path / "x"))
+    assert git(tmp_path / "x", "log", "--format=%s").split() == ["two", "one"]
+    assert git(tmp_path / "x", "tag").split() == ["v1.0.0", "v1.1.0"]
+    assert git(tmp_path / "x", "status", "--porcelain", "--branch") == "## main"
+
+
+async def test_a_checkout_is_on_its_branch(
+    base: dagger.Container, remote: dagger.GitRepository
+) -> None:
+    for ref, head in (
+        ("main", "ref: refs/heads/main\n"),
+        ("v1.0.0", await remote.tag("v1.0.0").commit() + "\n"),
+    ):
+        tree = remote.ref(ref).tree()
+        assert await tree.file(".git/HEAD").contents() == head
+        shown = base.with_directory("/d", tree).with_exec(["stat", "-c", "%Y", "/d/f.txt", "/d/d"])
+        assert await shown.stdout() == "1\n1\n"
+
+
+async def test_versions_and_ancestors(remote: dagger.GitRepository, repository: Repository) -> None:
+    assert await remote.latest_version().ref() == "refs/tags/v1.1.0"
+    ancestor = remote.branch("main").common_ancestor(remote.branch("feature"))
+    assert await ancestor.commit() == repository.first
+    assert await remote.uncommitted().is_empty()
+
+
+async def test_a_repository_of_a_service(
+    client: dagger.Client, base: dagger.Container, repository: Repository
+) -> None:
+    """Named as commands would call it; the service leads to the server of this machine."""
+    port = int(repository.url.split(":")[2].split("/")[0])
+    service = client.host().service([dagger.PortForward(backend=port, frontend=8080)])
+    url = f"{await service.endpoint(scheme='http')}/repo/.git"
+    found = client.git(url, experimental_service_host=service)
+    assert await found.branch("feature").commit() == repository.first
+    assert await found.tag("v1.0.0").tree(discard_git_dir=True).file("f.txt").contents() == "one\n"
 
 
 async def test_what_is_not_there(remote: dagger.GitRepository) -> None:

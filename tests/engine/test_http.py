@@ -104,3 +104,13 @@ async def test_a_header_as_a_secret(client: dagger.Client, server: str) -> None:
     secret = client.set_secret(unique("header"), "let me in")
     found = client.http(f"{server}/private/x", name="y", auth_header=secret)
     assert await found.contents() == TEXT
+
+
+async def test_a_file_of_a_service(client: dagger.Client, web: dagger.Container) -> None:
+    service = web.as_service()
+    url = f"{await service.endpoint(scheme='http')}/index.html"
+    file = client.http(url, experimental_service_host=service)
+    assert await file.contents() == "served"
+    assert await file.name() == "index.html"
+    missing = client.http(url.replace("index", "none"), experimental_service_host=service)
+    assert "404" in str(await failure(missing.contents()))

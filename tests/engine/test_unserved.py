@@ -45,9 +45,26 @@ WAYS = {
     "EnvVariable": ["container", 'withEnvVariable(name: "A", value: "1")', "envVariables"],
     "Label": ["container", 'withLabel(name: "A", value: "1")', "labels"],
     "Port": ["container", "withExposedPort(port: 80)", "exposedPorts"],
+    "Address": ['address(value: "x")'],
 }
-# Kinds that only come out of a search or a stat; all their fields are served.
-WHOLLY_SERVED = {"SearchResult", "SearchSubmatch", "Stat", "Socket"}
+# Kinds of which all fields are served.
+WHOLLY_SERVED = {
+    "Changeset",
+    "DiffStat",
+    "Engine",
+    "EngineCache",
+    "EngineCacheEntry",
+    "EngineCacheEntrySet",
+    "EnvFile",
+    "Error",
+    "ErrorValue",
+    "HealthcheckConfig",
+    "JSONValue",
+    "SearchResult",
+    "SearchSubmatch",
+    "Socket",
+    "Stat",
+}
 
 
 def served(kind: str, name: str) -> bool:

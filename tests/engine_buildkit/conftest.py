@@ -12,6 +12,7 @@ import pytest
 
 from buildonce.engine.buildkit import Build, Client, ExecSpec, Session, daemon, pb
 from buildonce.engine.buildkit.daemon import Daemon
+from buildonce.engine.buildkit.daemon_setup import DaemonConfig, Registry
 from buildonce.toolchain import ensure, find
 
 OUT = "/.buildonce/out"
@@ -143,7 +144,7 @@ async def running(
 ) -> AsyncIterator[Daemon]:
     """A daemon of these tests' own."""
     folder = tmp_path_factory.mktemp("buildkit")
-    config = daemon.DaemonConfig(registries={"127.0.0.1": daemon.Registry(http=True)})
+    config = DaemonConfig(registries={"127.0.0.1": Registry(http=True)})
     async with daemon.start(buildkitd, folder, config=config) as started:
         yield started
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import anyio
 import pytest
 
 from buildonce.engine.buildkit import Client, DaemonGone, SolveError, daemon, network
-from buildonce.engine.buildkit.daemon import CannotStart, Daemon, DaemonConfig
+from buildonce.engine.buildkit.daemon import Daemon
+from buildonce.engine.buildkit.daemon_setup import CannotStart, DaemonConfig, Place
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -54,7 +56,7 @@ def processes(folder: Path) -> list[int]:
 
 def traces(folder: Path) -> list[str]:
     """What a daemon of `folder` has left on this machine."""
-    bridge = daemon._Place(folder, None).tag if folder.exists() else "none"
+    bridge = Place(folder, None).tag if folder.exists() else "none"
     left = [f"process {number}" for number in processes(folder)]
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     left += [line for line in mounts if str(folder) in line or f"-{bridge}/" in line]
@@ -133,7 +135,10 @@ async def test_daemons_of_several_folders_share_nothing(buildkitd: Path, folder:
 
 def sockets(pid: int) -> set[str]:
     """Paths of the sockets that a process has made."""
-    own = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    own = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed
+            own.add(str(entry.readlink()))
     lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
     return {line[7] for line in lines if len(line) > 7 and f"socket:[{line[6]}]" in own}
 

@@ -119,11 +119,13 @@ async def answer(steps: Sequence[Step], root: Any, ask: Ask) -> ExecutionResult:
         for step in steps:
             done += 1
             value = await ask(value, step)
-        data = _leaf(steps[-1].field.type, value)
+            if value is None:  # an object that there may be, or not
+                break
+        data = _leaf(steps[done - 1].field.type, value)
     except Exception as error:
         path = [step.key for step in steps[:done]]
         return ExecutionResult(None, [located_error(error, [steps[done - 1].node], path)])
-    for step in reversed(steps):
+    for step in reversed(steps[:done]):
         data = {step.key: data}
     return ExecutionResult(data, None)
 

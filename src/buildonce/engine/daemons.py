@@ -9,6 +9,7 @@ from pathlib import Path
 
 from buildonce.engine import remote
 from buildonce.engine.buildkit import TLS, daemon
+from buildonce.engine.buildkit.daemon_setup import DaemonConfig, Registry
 from buildonce.engine.options import EngineOptions
 from buildonce.errors import BuildonceError
 
@@ -54,9 +55,9 @@ async def find_or_start(options: EngineOptions) -> AsyncIterator[Found]:
             "there is no buildkitd to run containers with",
             remedy="buildonce setup (it builds one), or point BUILDKIT_HOST to yours",
         )
-    config = daemon.DaemonConfig(
+    config = DaemonConfig(
         registries={
-            host: daemon.Registry(
+            host: Registry(
                 http=registry.plain_http,
                 mirrors=registry.mirrors,
                 ca=tuple(str(file) for file in registry.ca),

@@ -342,7 +342,8 @@ class Engine:
             )
         except BuildonceError as error:
             where = f"failed to push {export.attrs['name']}: " if "push" in export.attrs else ""
-            raise QueryFailed(where + clean(error.message)) from error
+            message = clean(error.message)
+            raise QueryFailed(where * (not message.startswith(where)) + message) from error
 
     def scratch_folder(self) -> Path:
         """A private folder that lives as long as the session."""

@@ -45,18 +45,19 @@ class Exports:
         if output is None and not wipe:
             return str(target)
         if not wipe:
-            await self._write(output, target)
+            await self.write(output, target)
             return str(target)
         fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
             if output is not None:
-                await self._write(output, fresh)
+                await self.write(output, fresh)
             await anyio.to_thread.run_sync(lambda: _replace(target, fresh))
         finally:
             await anyio.to_thread.run_sync(lambda: shutil.rmtree(fresh, ignore_errors=True))
         return str(target)
 
-    async def _write(self, output: Output | None, target: Path) -> None:
+    async def write(self, output: Output | None, target: Path) -> None:
+        """Write a tree into a folder that is there, over what it holds."""
         engine = self._engine
         await engine.client.solve(
             llb.marshal(output), engine.session, exports=[Export.local(target)]
@@ -77,7 +78,7 @@ class Exports:
         fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=".buildonce."))
         try:
             actions = FileActions(None).copy(file.output, file.path, "/file")
-            await self._write(actions.done(platform=file.platform), fresh)
+            await self.write(actions.done(platform=file.platform), fresh)
             await anyio.to_thread.run_sync(lambda: (fresh / "file").replace(target))
         finally:
             await anyio.to_thread.run_sync(lambda: shutil.rmtree(fresh, ignore_errors=True))

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from buildonce.engine import llb
+from buildonce.engine import llb, lowering
 from buildonce.engine.buildkit import SolveError, pb
 from buildonce.engine.errors import ExecFailed, QueryFailed
 from buildonce.engine.llb import Output
@@ -22,6 +22,7 @@ _PROCESS = re.compile(r'process "/\.buildonce/shim" did not complete successfull
 # What the shim leaves; the last one only if the shim itself has failed.
 _FILES = ("o/stdout", "o/stderr", "o/exit", "o/error")
 
+_NOBODY = re.compile(r"unable to find (?:user|group) .*")
 _IMAGE = "docker-image://"
 _BROKEN_OFF = ("unexpected EOF", "short read", "connection re", "i/o timeout")
 
@@ -29,6 +30,8 @@ _BROKEN_OFF = ("unexpected EOF", "short read", "connection re", "i/o timeout")
 _CHECKSUM = re.compile(
     r"failed to compute cache key: (?:failed to calculate checksum of ref \S+: )?"
 )
+
+_NOT_GIVEN = re.compile(rf"secret {lowering.NOT_GIVEN}:(\S+): not found")
 
 # Where the daemon mounts a file system while it edits it: nothing that a user knows.
 _MOUNTED = re.compile(r"/[^\s:]*/cachemounts/buildkit\d+")
@@ -42,9 +45,11 @@ async def explain(engine: Engine, error: BuildonceError, output: Output) -> Quer
     if not_started is not None:
         return not_started
     specification = _specification(error)
-    if specification is None or error.exit_status is None:
+    args = [str(item) for item in specification["args"]] if specification else []
+    if error.exit_status is None and args and (nobody := _NOBODY.search(error.message)):
+        return ExecFailed(args, -1, "", "", message=f"get user: {nobody[0]}")
+    if not args or error.exit_status is None:
         return QueryFailed(with_image(clean(error.message), output))
-    args = [str(item) for item in specification["args"]]
     try:
         files = await engine.build.read_failed(error, dest=OUT_MOUNT, names=_FILES)
     except SolveError as unread:  # where no command can be started, none can read either
@@ -89,6 +94,7 @@ def clean(message: str) -> str:
     """BuildKit's message without its own plumbing."""
     cleaned = _MOUNTED.sub("", _PROCESS.sub("", message))
     cleaned = _CHECKSUM.sub("", cleaned)
+    cleaned = _NOT_GIVEN.sub(r'secret "\1" is required, but the build was not given it', cleaned)
     for prefix in ("rpc error: code = Unknown desc = ", "failed to solve: "):
         cleaned = cleaned.replace(prefix, "")
     return cleaned.strip()

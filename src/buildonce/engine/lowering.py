@@ -344,11 +344,15 @@ def _only_given(op: pb.Op, secrets: Mapping[str, str], sockets: Sequence[str]) -
         if mount.dest in _OURS:
             continue
         if mount.mountType == pb.SECRET:
-            mount.secretOpt.ID = secrets.get(mount.secretOpt.ID, NOT_GIVEN)
+            mount.secretOpt.ID = _given(secrets, mount.secretOpt.ID)
         if mount.mountType == pb.SSH:
             mount.SSHOpt.ID = sockets[0] if sockets else NOT_GIVEN
     for variable in op.exec.secretenv:
-        variable.ID = secrets.get(variable.ID, NOT_GIVEN)
+        variable.ID = _given(secrets, variable.ID)
+
+
+def _given(secrets: Mapping[str, str], name: str) -> str:
+    return secrets.get(name, f"{NOT_GIVEN}:{name}")
 
 
 def _is_ours(op: pb.Op) -> bool:

@@ -35,6 +35,7 @@ from buildonce.engine.recipe import Recipe
 
 ROOT = Recipe("Query", "", None, {})
 # That rule compares every two fields; a client's query is one long chain of single ones.
+_CHANGING = {"EngineCache.entrySet"}  # what is another thing each time it is asked for
 _PLANS = 256  # queries whose plan is kept: programs ask for the same again
 _RULES = [rule for rule in specified_rules if rule is not OverlappingFieldsCanBeMergedRule]
 
@@ -120,8 +121,11 @@ class Resolver:
         if coordinate == "Query.setSecret":
             return await self._secret(values)
         if isinstance(kind, GraphQLObjectType):
-            asking = uuid4().hex if values.get("noCache") else ""
-            return Recipe(kind.name, name, source, values, asking)
+            each_time = values.get("noCache") or coordinate in _CHANGING
+            recipe = Recipe(kind.name, name, source, values, uuid4().hex if each_time else "")
+            if isinstance(field.type, GraphQLNonNull) or await engine.lower(recipe) is not None:
+                return recipe
+            return None
         answer = await engine.call(function, source, values)
         if kind.name == "ID":  # `sync`, `start`, `stop`: the object itself
             return engine.recipes.remember(source)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream
 
-from buildonce.engine import lowering
+from buildonce.engine import health, lowering
 from buildonce.engine.buildkit import BuildkitError, Container, ExecSpec, Process, Relay, shim
 from buildonce.engine.buildkit.container import STDERR, STDOUT
 from buildonce.engine.buildkit.proto import ops_pb2 as pb
 from buildonce.engine.errors import ExecFailed, QueryFailed
+from buildonce.engine.health import HealthCheck
 from buildonce.engine.llb import Output
 from buildonce.engine.states import DEFAULT_PATH, MountKind, ServiceState
 from buildonce.engine.text import text
@@ -107,23 +111,21 @@ async def run_service(
         log.append(data)
         said[stream].append(data)
 
+    start = partial(container.start, cwd=cwd, user=user, secret_env=secret_env)
     process = await stack.enter_async_context(
-        container.start(
-            [lowering.SHIM],
-            env=env,
-            cwd=cwd,
-            user=user,
-            secret_env=secret_env,
-            privileged=service.privileged,
-            on_output=on_output,
-        )
+        start([lowering.SHIM], env=env, privileged=service.privileged, on_output=on_output)
     )
     running = Running("", ports, stack)
     running.container, running.process = container, process
     watcher = asyncio.create_task(_watch(process, running))
     stack.callback(watcher.cancel)
     running.address = await _address(engine, container, running)
-    if checked:
+    check = health.read(service.container.image.rest) if service.container is not None else None
+    if check is not None:
+        command = replace(specification, args=check.command)
+        env = {**env, lowering.SPECIFICATION: command.to_json()}
+        await _well(lambda: start([lowering.SHIM, "check"], env=env), service, check, running, said)
+    elif checked:
         await _listening(container, service, checked, running, log, said)
     return running
 
@@ -133,6 +135,40 @@ async def _watch(process: Process, running: Running) -> None:
         await process.wait()
     finally:
         running.mark_ended()
+
+
+async def _well(
+    start: Callable[[], AbstractAsyncContextManager[Process]],
+    service: ServiceState,
+    check: HealthCheck,
+    running: Running,
+    said: Mapping[int, deque[bytes]],
+) -> None:
+    """Until the service's own health check has passed.
+
+    Args:
+        start: runs it inside the service's container.
+    """
+    begun, failures = time.monotonic(), 0
+    while True:
+        try:
+            async with start() as process:
+                answer, stderr = await process.communicate()
+                await process.wait()
+        except BuildkitError:
+            if not await _ended(running):
+                raise
+        if running.ended and running.process is not None:
+            raise _ended_early(service, await running.process.wait(), said)
+        stdout, _, code = answer.rpartition(b"\n")
+        if code == b"0":
+            return
+        if time.monotonic() - begun >= check.start_period / 1e9:
+            failures += 1
+        if failures == check.tries:
+            told = text(stdout).strip(), text(stderr).strip()
+            raise ExecFailed(check.command, int(code), *told)
+        await asyncio.sleep(check.pause)
 
 
 async def _listening(
@@ -150,15 +186,18 @@ async def _listening(
         return
     shown = ", ".join(wanted)
     if running.ended and running.process is not None:
-        code = await running.process.wait()
-        if code == 0:
-            raise QueryFailed("service exited before healthcheck")
-        stdout, stderr = (text(b"".join(said[stream])) for stream in (STDOUT, STDERR))
-        raise ExecFailed(service.args, code, stdout, stderr)
+        raise _ended_early(service, await running.process.wait(), said)
     raise QueryFailed(
         f"the service {' '.join(service.args) or service.host} did not listen on {shown} within "
         f"{START_TIMEOUT:.0f} s; its last output:\n" + text(b"".join(log))
     )
+
+
+def _ended_early(service: ServiceState, code: int, said: Mapping[int, deque[bytes]]) -> QueryFailed:
+    if code == 0:
+        return QueryFailed("service exited before healthcheck")
+    stdout, stderr = (text(b"".join(said[stream])) for stream in (STDOUT, STDERR))
+    return ExecFailed(service.args, code, stdout, stderr)
 
 
 async def _address(engine: Engine, container: Container, running: Running) -> str:
@@ -256,12 +295,7 @@ async def run_tunnel(
 ) -> Running:
     """Listen on loopback ports of the client's machine and lead them to a service."""
     assert service.upstream is not None
-    address = engine.options.address or ""
-    if address.startswith("tcp://"):
-        raise QueryFailed(
-            f"the service runs where the daemon does, at {address}, and no tunnel leads there; "
-            "bind it to a command with with_service_binding, or run where the daemon is"
-        )
+    refuse_from_afar(engine)
     upstream = await engine.services.start(service.upstream)
     listeners: list[tuple[Listener[SocketStream], int]] = []
     for front, back, _ in service.forwards:
@@ -302,6 +336,20 @@ async def _lead(
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def refuse_from_afar(engine: Engine) -> None:
+    """Services are reached from this machine only where the daemon runs on it.
+
+    Raises:
+        QueryFailed: the daemon is elsewhere.
+    """
+    address = engine.options.address or ""
+    if address.startswith("tcp://"):
+        raise QueryFailed(
+            f"the service runs where the daemon does, at {address}, and no tunnel leads there; "
+            "bind it to a command with with_service_binding, or run where the daemon is"
+        )
 
 
 async def dial(engine: Engine, running: Running, port: int) -> ByteStream:

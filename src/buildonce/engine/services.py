@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from buildonce.engine import llb
+from buildonce.engine import health, llb
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.llb import Output
 from buildonce.engine.running import Running, run_service, run_tunnel
@@ -171,6 +171,17 @@ class Services:
                 use.users -= 1
                 self._perhaps_end(use)
 
+    @asynccontextmanager
+    async def reached(self, service: ServiceState) -> AsyncIterator[Running]:
+        """A service, started if need be, that stays for as long as this is entered."""
+        use = self._use(service)
+        use.users += 1
+        try:
+            yield await self._started(use)
+        finally:
+            use.users -= 1
+            self._perhaps_end(use)
+
     def _bindings(self, output: Output) -> list[Binding]:
         found: dict[str, Binding] = {}
         for vertex in llb.walk([output]):
@@ -281,7 +292,7 @@ def _digest_of(container: ContainerState) -> str:
     image = container.image
     parts = [
         name(container.rootfs), image.env, image.workdir, image.user, mounts,
-        [(p.number, p.protocol, p.health_check) for p in image.ports],
+        [(p.number, p.protocol, p.health_check) for p in image.ports], image.rest.get(health.KEY),
         [(variable, secret.identity) for variable, secret in container.secrets],
         [(b.alias, b.service.identity) for b in container.bindings],
     ]  # fmt: skip

@@ -35,6 +35,14 @@ class DirectoryState:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangesetState:
+    """What must be done to one directory to make it another."""
+
+    before: DirectoryState
+    after: DirectoryState
+
+
+@dataclass(frozen=True, slots=True)
 class FileState:
     """A file: a path within an output.
 

@@ -81,7 +81,7 @@ class DaemonInfo:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """One record of the daemon's cache; sizes in bytes."""
+    """One record of the daemon's cache; sizes in bytes, times in nanoseconds since 1970."""
 
     id: str
     size: int
@@ -89,6 +89,8 @@ class Usage:
     shared: bool
     kind: str
     description: str
+    created: int = 0
+    used: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,5 +386,12 @@ def _platform_document(platform: str) -> dict[str, str]:
 
 def _usage(record: control_pb2.UsageRecord) -> Usage:
     return Usage(
-        record.ID, record.Size, record.InUse, record.Shared, record.RecordType, record.Description
+        record.ID,
+        record.Size,
+        record.InUse,
+        record.Shared,
+        record.RecordType,
+        record.Description,
+        record.CreatedAt.ToNanoseconds(),
+        record.LastUsedAt.ToNanoseconds(),
     )

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from inspect import isclass
+from keyword import iskeyword
 from typing import Any, TypeVar, get_args, get_type_hints
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {}
@@ -33,6 +34,15 @@ _AREAS = (
     "publish",
     "service",
     "git",
+    "http",
+    "changesets",
+    "environment_files",
+    "json_values",
+    "error_values",
+    "health",
+    "addresses",
+    "image_store",
+    "local_cache",
 )
 _NAMES = {
     "CacheState": "CacheVolume",
@@ -76,5 +86,7 @@ def kinds(function: Callable[..., Any]) -> Mapping[str, str]:
 
 @cache
 def snake_case(name: str) -> str:
-    """`insecureRootCapabilities` as `insecure_root_capabilities`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    """`insecureRootCapabilities` as `insecure_root_capabilities`; `from`, which is Python's, as
+    `from_`."""
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return f"{snake}_" if iskeyword(snake) else snake

@@ -64,6 +64,7 @@ def arguments(
 
 async def _result(engine: Engine, container: ContainerState, name: str) -> bytes:
     if container.last is None:
+        await engine.reference(container.rootfs)  # what made it may be what is wrong
         raise NoCommand()
     return await engine.read(container.last.output, f"{OUT_IN_RESULT}/{name}")
 

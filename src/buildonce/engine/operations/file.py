@@ -10,7 +10,7 @@ from io import StringIO
 from buildonce.engine import inspection
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
-from buildonce.engine.inspection import Found
+from buildonce.engine.inspection import Found, There
 from buildonce.engine.llb import FileActions, Owner
 from buildonce.engine.operations import operation
 from buildonce.engine.operations.directory import present
@@ -72,6 +72,13 @@ def _places(text: str, search: str) -> str:
 async def digest(engine: Engine, self: FileState, exclude_metadata: bool = False) -> str:
     await present(engine, self)
     return await inspection.digest(engine, self.output, self.path, content_only=exclude_metadata)
+
+
+@operation("File.stat")
+async def stat(engine: Engine, self: FileState) -> There:
+    await present(engine, self)
+    shown = self.shown or self.name
+    return await inspection.there(engine, self.output, self.path, shown, follow=True)
 
 
 @operation("File.withName")

@@ -1,4 +1,4 @@
-"""Git repositories and HTTP addresses, fetched by the daemon and pinned by what they hold."""
+"""Git repositories: elsewhere, behind a service, or in a directory."""
 
 from __future__ import annotations
 
@@ -6,30 +6,34 @@ import base64
 import fnmatch
 import os
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-import anyio
-
-from buildonce.engine import llb
+from buildonce.engine import llb, repositories, semver
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
+from buildonce.engine.llb import FileActions
 from buildonce.engine.operations import operation
+from buildonce.engine.operations.directory import directory, with_directory, with_timestamps
+from buildonce.engine.running import refuse_from_afar
 from buildonce.engine.states import (
+    ChangesetState,
     DirectoryState,
-    FileState,
     SecretState,
     ServiceState,
     SocketState,
 )
+from buildonce.engine.worktrees import git as run_git
 
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryState:
-    """A git repository that can be fetched from `url`."""
+    """A git repository that can be fetched from `url`, or that `folder` holds."""
 
     url: str
     keep_git: bool = True
@@ -38,6 +42,12 @@ class RepositoryState:
     header: SecretState | None = None
     socket: SocketState | None = None
     known_hosts: str = ""
+    folder: DirectoryState | None = None
+    service: ServiceState | None = None
+
+    @property
+    def shown(self) -> str:
+        return self.url or "of the directory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +86,7 @@ def git(
         http_auth_header,
         ssh_auth_socket,
         ssh_known_hosts,
+        service=experimental_service_host,
     )
 
 
@@ -85,37 +96,70 @@ async def _remote(engine: Engine, repository: RepositoryState) -> list[tuple[str
     return await engine.remember(key, lambda: _ls_remote(engine, repository))
 
 
-async def _ls_remote(engine: Engine, repository: RepositoryState) -> list[tuple[str, str]]:
-    environment = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "https:http:git:ssh"}
-    header = b""
+@asynccontextmanager
+async def _access(
+    engine: Engine, repository: RepositoryState
+) -> AsyncIterator[tuple[str, dict[str, str]]]:
+    """The repository's address for git on this machine, and git's environment to reach it with."""
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    if repository.folder is not None:
+        path = await repositories.of_directory(engine, repository.folder)
+        yield f"file://{path}", {**environment, "GIT_ALLOW_PROTOCOL": "file:https:http:git:ssh"}
+        return
+    environment["GIT_ALLOW_PROTOCOL"] = "https:http:git:ssh"
+    settings: dict[str, str] = {}
+    if header := await _header(engine, repository):
+        settings["http.extraHeader"] = f"Authorization: {header}"
+    if repository.socket is not None:
+        environment["SSH_AUTH_SOCK"] = repository.socket.address.removeprefix("unix:")
+    if repository.known_hosts:
+        hosts = engine.scratch_folder() / "known_hosts"
+        hosts.write_text(repository.known_hosts)
+        environment["GIT_SSH_COMMAND"] = f"ssh -o UserKnownHostsFile={shlex.quote(str(hosts))}"
+    if repository.service is None:
+        yield repository.url, {**environment, **_by_environment(settings)}
+        return
+    refuse_from_afar(engine)
+    async with engine.services.reached(repository.service) as running:
+        parts = urlsplit(repository.url)
+        place = running.address + (f":{parts.port}" if parts.port else "")
+        environment["no_proxy"] = ",".join(
+            filter(None, (os.environ.get("no_proxy"), running.address))
+        )
+        settings[f"url.{parts.scheme}://{place}/.insteadOf"] = f"{parts.scheme}://{parts.netloc}/"
+        yield repository.url, {**environment, **_by_environment(settings)}
+
+
+async def _header(engine: Engine, repository: RepositoryState) -> str:
     if repository.header is not None:
-        header = await engine.secrets.value(repository.header.identity)
-    elif repository.token is not None:
-        token = await engine.secrets.value(repository.token.identity)
-        user = (repository.user or "x-access-token").encode()
-        header = b"basic " + base64.b64encode(user + b":" + token)
-    if header:
-        # By environment: a command line can be read by everyone on the machine.
-        environment |= {
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": "http.extraHeader",
-            "GIT_CONFIG_VALUE_0": "Authorization: " + header.decode(),
-        }
+        return (await engine.secrets.value(repository.header.identity)).decode()
+    if repository.token is None:
+        return ""
+    token = await engine.secrets.value(repository.token.identity)
+    user = (repository.user or "x-access-token").encode()
+    return "basic " + base64.b64encode(user + b":" + token).decode()
+
+
+def _by_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings of git as variables, after the user's own: everyone can read a command line."""
+    first = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
+    variables = {"GIT_CONFIG_COUNT": str(first + len(settings))}
+    for number, (key, value) in enumerate(settings.items(), first):
+        variables |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return variables
+
+
+async def _ls_remote(engine: Engine, repository: RepositoryState) -> list[tuple[str, str]]:
+    words = ("ls-remote", "--symref", "--")
     try:
-        done = await anyio.run_process(
-            ["git", "ls-remote", "--symref", "--", repository.url],
-            env={**os.environ, **environment},
-            check=False,
-        )
-    except FileNotFoundError:
-        raise QueryFailed("git is not installed on this machine: install it to use git()") from None
-    if done.returncode != 0:
-        reason = done.stderr.decode(errors="replace").strip().splitlines()
-        raise QueryFailed(
-            f"cannot read the git repository {repository.url}: {reason[-1] if reason else '?'}"
-        )
+        async with _access(engine, repository) as (address, environment):
+            folder = engine.scratch_folder()
+            listed = await run_git(folder, *words, address, reaching=environment)
+    except QueryFailed as error:
+        reason = str(error).splitlines()[-1]
+        raise QueryFailed(f"cannot read the git repository {repository.shown}: {reason}") from None
     rows: list[tuple[str, str]] = []
-    for line in done.stdout.decode(errors="replace").splitlines():
+    for line in listed.decode(errors="replace").splitlines():
         left, _, right = line.partition("\t")
         if left.startswith("ref: "):
             rows.append((left.removeprefix("ref: "), "symref:" + right))
@@ -130,19 +174,24 @@ async def _find(engine: Engine, repository: RepositoryState, name: str) -> RefSt
         if candidate in rows:
             # An annotated tag is an object of its own; the commit is the peeled one.
             return RefState(repository, candidate, rows.get(candidate + "^{}", rows[candidate]))
-    raise QueryFailed(f'repository {repository.url} does not contain ref "{name}"')
+    raise QueryFailed(f'repository {repository.shown} does not contain ref "{name}"')
+
+
+@operation("Directory.asGit")
+async def as_git(engine: Engine, self: DirectoryState) -> RepositoryState:
+    return RepositoryState("", folder=self)
 
 
 @operation("GitRepository.url")
-async def url(engine: Engine, self: RepositoryState) -> str:
-    return self.url
+async def url(engine: Engine, self: RepositoryState) -> str | None:
+    return self.url or None
 
 
 @operation("GitRepository.head")
 async def head(engine: Engine, self: RepositoryState) -> RefState:
     rows = {ref: commit for commit, ref in await _remote(engine, self)}
     if "HEAD" not in rows:
-        raise QueryFailed(f"git repository {self.url} has no HEAD: is it empty?")
+        raise QueryFailed(f"git repository {self.shown} has no HEAD: is it empty?")
     return RefState(self, rows.get("symref:HEAD", "HEAD"), rows["HEAD"])
 
 
@@ -206,8 +255,43 @@ async def ref_name(engine: Engine, self: RefState) -> str:
     return self.name
 
 
+@operation("GitRepository.latestVersion")
+async def latest_version(engine: Engine, self: RepositoryState) -> RefState:
+    versions = [
+        tag for tag in await _names(engine, self, "refs/tags/", ["v*"]) if semver.valid(tag)
+    ]
+    if not versions:
+        raise QueryFailed("no valid semver tags found")
+    return await tag(engine, self, max(versions, key=semver.order))
+
+
+@operation("GitRepository.uncommitted")
+async def uncommitted(engine: Engine, self: RepositoryState) -> ChangesetState:
+    if self.folder is None:
+        files = await tree(engine, await head(engine, self))
+        return ChangesetState(files, files)
+    clean = await repositories.without_changes(engine, self.folder)
+    if clean is None:
+        return ChangesetState(self.folder, self.folder)
+    kept = directory(engine, self.folder, ".git")
+    return ChangesetState(await with_directory(engine, clean, ".git", kept), self.folder)
+
+
+@operation("GitRef.commonAncestor")
+async def common_ancestor(engine: Engine, self: RefState, other: RefState) -> RefState:
+    async with (
+        _access(engine, self.repository) as (address, reaching),
+        _access(engine, other.repository) as (other_address, other_reaching),
+    ):
+        commit = await repositories.common_ancestor(
+            engine,
+            [(address, self.commit, reaching), (other_address, other.commit, other_reaching)],
+        )
+    return RefState(self.repository, commit, commit)
+
+
 @operation("GitRef.tree")
-def tree(
+async def tree(
     engine: Engine,
     self: RefState,
     discard_git_dir: bool = False,
@@ -216,12 +300,21 @@ def tree(
 ) -> DirectoryState:
     repository = self.repository
     keep = repository.keep_git and not discard_git_dir
-    if keep and (depth != 1 or include_tags):
-        raise QueryFailed(
-            "GitRef.tree with a depth other than 1, or with tags, is not served by buildonce's "
-            "embedded engine, which fetches single commits; run the same program on Dagger "
-            "(`dagger run …`) to use it"
-        )
+    here = repository.folder is not None or repository.service is not None
+    if here or (keep and (depth != 1 or include_tags)):
+        # The daemon fetches single commits of repositories elsewhere; the rest git does here.
+        async with _access(engine, repository) as (address, reaching):
+            return await repositories.checked_out(
+                engine,
+                address,
+                self.commit,
+                self.name,
+                depth=depth,
+                tags=include_tags,
+                keep_git=keep,
+                origin=repository.url,
+                reaching=reaching,
+            )
     address = re.sub(r"^[a-z+]+://(?:[^/@]*@)?", "", repository.url)
     attributes = {"git.fullurl": repository.url}
     if keep:
@@ -240,30 +333,11 @@ def tree(
         platform=engine.platform,
         name=f"git {repository.url}#{self.name}",
     )
-    return DirectoryState(output, "/", engine.platform)
-
-
-@operation("Query.http")
-def http(
-    engine: Engine,
-    self: None,
-    url: str,
-    name: str | None = None,
-    permissions: int | None = None,
-    checksum: str | None = None,
-    auth_header: SecretState | None = None,
-    experimental_service_host: ServiceState | None = None,
-) -> FileState:
-    if not url.startswith(("http://", "https://")):
-        raise QueryFailed(f"{url!r} is not an HTTP address")
-    chosen = name or urlsplit(url).path.rpartition("/")[2] or "index"
-    if "/" in chosen:
-        raise QueryFailed(f"{chosen!r} is not a file name: it must not hold a slash")
-    attributes = {"http.filename": chosen}
-    attributes["http.perm"] = oct(0o600 if permissions is None else permissions).replace("0o", "0")
-    if checksum:
-        attributes["http.checksum"] = checksum
-    if auth_header is not None:
-        attributes["http.authheadersecret"] = auth_header.identity
-    output = llb.source(url, attributes, platform=engine.platform, name=f"http {url}")
-    return FileState(output, f"/{chosen}", engine.platform)
+    if keep and self.name.startswith("refs/"):
+        # BuildKit knows the commit alone.
+        actions = FileActions(output).mkfile(f"/.git/{self.name}", f"{self.commit}\n".encode())
+        if self.name.startswith("refs/heads/"):
+            actions = actions.mkfile("/.git/HEAD", f"ref: {self.name}\n".encode())
+        output = actions.done(platform=engine.platform)
+    checked_out = DirectoryState(output, "/", engine.platform)
+    return with_timestamps(engine, checked_out, repositories.EPOCH)

@@ -128,7 +128,11 @@ def _attributes(
             attributes["containerimage.base.config"] = containers[0].base.decode()
     for container in containers:
         for name, value in container.annotations:
-            attributes[f"annotation.{name}"] = value
+            if len(containers) == 1:
+                attributes[f"annotation.{name}"] = value
+                continue
+            for kind in ("manifest", "manifest-descriptor"):
+                attributes[f"annotation-{kind}[{container.platform}].{name}"] = value
     return attributes
 
 
@@ -180,16 +184,21 @@ def _variants(
     return list({one.platform: one for one in containers}.values())
 
 
-async def _archive(
+async def archive(
     engine: Engine,
     container: ContainerState,
     variants: Sequence[ContainerState],
     forced_compression: str | None,
     media_types: str | None,
     path: Path,
+    *,
+    name: str = "",
 ) -> None:
+    """Write an image as a file that `docker load` reads, known there as `name` if that is given."""
     containers = _variants(container, variants)
     attributes = _attributes(containers, forced_compression, media_types)
+    if name:
+        attributes["name"] = name
     # The first is an OCI layout too, which `docker load` reads besides; it holds one image only.
     kind = "docker" if len(containers) == 1 else "oci"
     await _export(engine, containers, Export(kind, attributes, FileSink(path)))
@@ -211,7 +220,7 @@ async def export(
     await anyio.to_thread.run_sync(lambda: target.parent.mkdir(parents=True, exist_ok=True))
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".buildonce.") as folder:
         fresh = Path(folder) / "image.tar"
-        await _archive(engine, self, platform_variants, forced_compression, media_types, fresh)
+        await archive(engine, self, platform_variants, forced_compression, media_types, fresh)
         fresh.replace(target)
     return str(target)
 
@@ -226,7 +235,7 @@ async def as_tarball(
 ) -> FileState:
     folder = engine.scratch_folder()
     name = "container.tar"
-    await _archive(engine, self, platform_variants, forced_compression, media_types, folder / name)
+    await archive(engine, self, platform_variants, forced_compression, media_types, folder / name)
     output = await engine.uploads.directory(folder, shown="image archive")
     return FileState(output, f"/{name}", engine.platform)
 
@@ -235,17 +244,24 @@ async def as_tarball(
 async def import_(
     engine: Engine, self: ContainerState, source: FileState, tag: str = ""
 ) -> ContainerState:
-    folder = engine.scratch_folder()
-    archive = folder / "image.tar"
-    await engine.exports.file(source, str(archive))
-    layout = folder / "layout"
-    image = await anyio.to_thread.run_sync(lambda: unpack(archive, layout, self.platform, tag))
+    path = engine.scratch_folder() / "image.tar"
+    await engine.exports.file(source, str(path))
+    return await imported(engine, self, path, tag)
+
+
+async def imported(
+    engine: Engine, container: ContainerState, path: Path, tag: str = ""
+) -> ContainerState:
+    """`container` with the image that an archive holds, under `tag` where there are several."""
+    layout = engine.scratch_folder() / "layout"
+    image = await anyio.to_thread.run_sync(lambda: unpack(path, layout, container.platform, tag))
     store = f"import-{image.digest.removeprefix('sha256:')[:16]}"
     engine.session.oci_layouts = {**engine.session.oci_layouts, store: layout}
     rootfs = llb.source(
         f"oci-layout://{store}/image@{image.digest}",
         {"oci.store": store, "oci.session": engine.session.id},
-        platform=self.platform,
+        platform=container.platform,
         name="import image",
     )
-    return replace(self, rootfs=rootfs, image=images.read(image.config), last=None, address=None)
+    settings = images.read(image.config)
+    return replace(container, rootfs=rootfs, image=settings, last=None, address=None)

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 GENERATED_MODULE = "dagger/client/gen.py"
+# Objects that there may be or not, which no client's module tells.
+_PERHAPS = {("Container", "dockerHealthcheck")}
 _BUILT_IN = {"str": "String", "int": "Int", "float": "Float", "bool": "Boolean"}
 _INTERFACE_CLIENT = re.compile(r"_(\w+)Client")
 
@@ -279,6 +281,10 @@ def merge_clients(packages: Iterable[Path]) -> Client:
     merged = Client()
     for package in sorted(packages, key=_version):
         merged = merged.merge(read_client(package))
+    for object_, name in _PERHAPS:
+        perhaps = merged.objects.get(object_, {}).get(name)
+        if perhaps is not None:
+            perhaps.type = perhaps.type.removesuffix("!")
     return merged
 
 

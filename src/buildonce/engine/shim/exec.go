@@ -38,22 +38,42 @@ type hostSettings struct {
 	Env map[string]string `json:"env"` // defaults: a variable that the command has is left alone
 }
 
-func runSpecified() int {
+func specified() (*specification, error) {
 	var spec specification
 	text, found := os.LookupEnv(specificationVariable)
 	if !found {
-		complain(fmt.Errorf("%s is not set", specificationVariable))
-		return failed
+		return nil, fmt.Errorf("%s is not set", specificationVariable)
 	}
 	if err := json.Unmarshal([]byte(text), &spec); err != nil {
-		complain(fmt.Errorf("%s: %w", specificationVariable, err))
-		return failed
+		return nil, fmt.Errorf("%s: %w", specificationVariable, err)
 	}
 	if len(spec.Args) == 0 {
-		complain(errors.New("there is no command"))
+		return nil, errors.New("there is no command")
+	}
+	return &spec, nil
+}
+
+func check() error {
+	spec, err := specified()
+	if err != nil {
+		return err
+	}
+	code, err := run(spec)
+	if err != nil {
+		complain(err)
+		code = failed
+	}
+	_, err = fmt.Printf("\n%d", code)
+	return err
+}
+
+func runSpecified() int {
+	spec, err := specified()
+	if err != nil {
+		complain(err)
 		return failed
 	}
-	code, err := run(&spec)
+	code, err := run(spec)
 	if err != nil {
 		complain(err)
 		if spec.Out != "" {

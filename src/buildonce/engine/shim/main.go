@@ -9,6 +9,8 @@
 //	shim read FILE...           print each file's size in a line (-1: not there), then its bytes
 //	shim glob|digest|search|stat|gitignores SETTINGS
 //	                            answer a question about a tree (see inspect.go)
+//	shim check                  as without arguments, then print the exit code and end with 0: the
+//	                            daemon ends a whole container when a process in it fails
 //	shim address                print the address by which other containers reach this one
 //	shim relay                  do nothing until ended, for an exec that is only relays
 package main
@@ -37,6 +39,8 @@ func main() {
 		err = waitForPorts(args)
 	case "read":
 		err = readFiles(args)
+	case "check":
+		err = check()
 	case "address":
 		err = address()
 	case "relay":

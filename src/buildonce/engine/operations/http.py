@@ -1,0 +1,90 @@
+"""Files from HTTP addresses, fetched by the daemon, or from a service, fetched here."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import anyio
+
+from buildonce.engine import llb
+from buildonce.engine.engine import Engine
+from buildonce.engine.errors import QueryFailed
+from buildonce.engine.operations import operation
+from buildonce.engine.running import refuse_from_afar
+from buildonce.engine.states import FileState, SecretState, ServiceState
+
+_TIMEOUT = 60.0  # seconds without a byte
+
+
+@operation("Query.http")
+async def http(
+    engine: Engine,
+    self: None,
+    url: str,
+    name: str | None = None,
+    permissions: int | None = None,
+    checksum: str | None = None,
+    auth_header: SecretState | None = None,
+    experimental_service_host: ServiceState | None = None,
+) -> FileState:
+    if not url.startswith(("http://", "https://")):
+        raise QueryFailed(f"{url!r} is not an HTTP address")
+    chosen = name or urlsplit(url).path.rpartition("/")[2] or "index"
+    if "/" in chosen:
+        raise QueryFailed(f"{chosen!r} is not a file name: it must not hold a slash")
+    if experimental_service_host is not None:
+        folder = await _fetched(engine, url, chosen, experimental_service_host, auth_header)
+        (folder / chosen).chmod(0o600 if permissions is None else permissions)
+        _check(folder / chosen, checksum)
+        output = await engine.uploads.directory(folder, shown=url)
+        return FileState(output, f"/{chosen}", engine.platform)
+    attributes = {"http.filename": chosen}
+    attributes["http.perm"] = oct(0o600 if permissions is None else permissions).replace("0o", "0")
+    if checksum:
+        attributes["http.checksum"] = checksum
+    if auth_header is not None:
+        attributes["http.authheadersecret"] = auth_header.identity
+    output = llb.source(url, attributes, platform=engine.platform, name=f"http {url}")
+    return FileState(output, f"/{chosen}", engine.platform)
+
+
+async def _fetched(
+    engine: Engine, url: str, name: str, service: ServiceState, header: SecretState | None
+) -> Path:
+    """A folder with what a service gives out; its name leads there in this session only."""
+    refuse_from_afar(engine)
+    folder = engine.scratch_folder()
+    parts = urlsplit(url)
+    headers = {"Host": parts.netloc}
+    if header is not None:
+        headers["Authorization"] = (await engine.secrets.value(header.identity)).decode()
+    async with engine.services.reached(service) as running:
+        place = running.address + (f":{parts.port}" if parts.port else "")
+        address = parts._replace(netloc=place).geturl()
+        request = urllib.request.Request(address, headers=headers)  # noqa: S310  # HTTP, see `http`
+
+        def fetch() -> None:
+            # No proxy: the service is on this machine.
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with opener.open(request, timeout=_TIMEOUT) as answer, (folder / name).open("wb") as to:
+                shutil.copyfileobj(answer, to)
+
+        try:
+            await anyio.to_thread.run_sync(fetch)
+        except urllib.error.HTTPError as error:
+            raise QueryFailed(f"{url}: invalid response status {error.code}") from None
+        except OSError as error:
+            raise QueryFailed(f"{url}: {error}") from None
+    return folder
+
+
+def _check(file: Path, checksum: str | None) -> None:
+    if checksum:
+        found = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+        if found != checksum:
+            raise QueryFailed(f"digest mismatch {found}: {checksum}")
