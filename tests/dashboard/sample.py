@@ -170,6 +170,9 @@ class Sample:
             (1.1, "healthy", {"status": 200, "attempts": 3}),
             (0.1, "shifted", {"percent": 100}),
         ]
+        if environment == "production":
+            split = {"new": 41, "old": 361, "failed": 0, "share": 10.2}
+            steps.insert(3, (4.0, "bake", {"percent": 10, "seconds": 4.0, "traffic": split}))
         if stop:
             steps = steps[:2]
         elif bad:

@@ -134,6 +134,15 @@ def test_a_dead_run_is_not_shown_as_passed(client: TestClient) -> None:
     assert "Its process probably died" in html
 
 
+def test_a_rollout_shows_how_its_answers_were_split(client: TestClient) -> None:
+    rollouts = client.get("/api/rollouts?environment=production").json()["items"]
+    done = next(rollout for rollout in rollouts if rollout["result"] == "succeeded")
+    html = client.get(f"/rollouts/{done['id']}").text
+    row = re.search(r"<tr><td[^>]*>10 %</td>(.*?)</tr>", html)
+    assert row is not None
+    assert re.findall(r">([^<>]+)</td>", row[1]) == ["402", "10.2 %", "0"]
+
+
 def test_a_rolled_back_rollout_shows_cause_and_steps(client: TestClient) -> None:
     rollouts = client.get("/api/rollouts").json()["items"]
     back = next(rollout for rollout in rollouts if rollout["result"] == "rolled-back")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import socket
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from buildonce.config import EnvironmentConfig
+from buildonce.config.rollout import RolloutConfig
 from buildonce.delivery.local import LocalTarget
 from buildonce.ledger import Ledger, new_run_id
 from buildonce.release import Image, Release
+from tests.loopback import free_port
 
 from .processes import ProcessContainers
 
@@ -43,10 +44,7 @@ async def record(what: Release, ledger: Ledger) -> None:
 
 @pytest.fixture
 def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_port()
 
 
 @pytest.fixture
@@ -56,6 +54,7 @@ def environment(unused_port: int) -> EnvironmentConfig:
         port=unused_port,
         configuration={"GREETING": "hello"},
         health_timeout=timedelta(seconds=5),
+        rollout=RolloutConfig(drain=timedelta(seconds=3)),
     )
 
 
@@ -78,9 +77,7 @@ async def target(
 ) -> AsyncIterator[LocalTarget]:
     if shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin") is None:
         pytest.fail("haproxy is not installed: apt-get install haproxy")
-    made = LocalTarget(
-        environment, project="shop", containers=containers, home=tmp_path / "home", drain=3
-    )
+    made = LocalTarget(environment, project="shop", containers=containers, home=tmp_path / "home")
     yield made
     containers.refuse.clear()
     await made.down()

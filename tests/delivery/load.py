@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import anyio
 import httpx
@@ -23,10 +24,19 @@ class Seen:
     failures: list[str] = field(default_factory=list)
     digests: Counter[str] = field(default_factory=Counter)
     order: list[str] = field(default_factory=list)
+    answers: list[tuple[datetime, str]] = field(default_factory=list)
 
     @property
     def requests(self) -> int:
         return len(self.failures) + sum(self.digests.values())
+
+    def between(self, begin: datetime, end: datetime) -> Counter[str]:
+        """How often each digest answered in that time."""
+        return Counter(digest for at, digest in self.answers if begin <= at <= end)
+
+    def last(self, digest: str) -> datetime:
+        """When it answered for the last time."""
+        return max(at for at, answered in self.answers if answered == digest)
 
 
 @asynccontextmanager
@@ -52,6 +62,7 @@ async def load(url: str, *, rate: int = 100) -> AsyncIterator[Seen]:
                     return
                 digest = json.loads(response.text)["digest"]
                 seen.digests[digest] += 1
+                seen.answers.append((datetime.now(UTC), digest))
                 if not seen.order or seen.order[-1] != digest:
                     seen.order.append(digest)
             except Exception as error:

@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 
 from buildonce.delivery.errors import TargetFailed
-from buildonce.delivery.target import Candidate, Deployed, Manifest, Step
+from buildonce.delivery.target import Candidate, Counts, Deployed, Manifest, Step
 from buildonce.delivery.watch import Watch
 from buildonce.ledger import Event, LedgerError
 from buildonce.ledger.store import Query
@@ -68,6 +68,7 @@ class MemoryTarget:
 
     fence: int = 0
     native: bool = False
+    back_within: float = 120.0
 
     async def url(self) -> str:
         return "memory:"
@@ -136,6 +137,9 @@ class MemoryTarget:
             await self.power.tick("healthy")
         return Candidate(name, rollout, release)
 
+    async def counts(self, candidate: Candidate) -> Counts | None:
+        return None
+
     async def shift(self, candidate: Candidate, percent: int) -> None:
         await self._effect("shift", lambda: setattr(self, "percent", percent))
 
@@ -169,13 +173,14 @@ class MemoryTarget:
 class MemoryStore:
     """A ledger's `Store`; `power` may fail before or after an event is kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.power = Power()
+        self.now = now
         self.kept: list[Event] = []
 
     def append(self, *, run: str, kind: str, data: dict[str, Any]) -> Event:
         self._tick(f"before {kind} {data.get('step', '')}")
-        event = Event(len(self.kept) + 1, datetime.now(UTC), run, kind, data)
+        event = Event(len(self.kept) + 1, self.now(), run, kind, data)
         self.kept.append(event)
         self._tick(f"after {kind} {data.get('step', '')}")
         return event

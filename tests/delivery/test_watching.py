@@ -1,202 +1,231 @@
-"""Watched rollouts and waves in memory, with a clock that jumps to the next deadline."""
+"""Watched rollouts in memory, by the test's clock: what each verdict leads to, and when."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 from pathlib import Path
-from zoneinfo import ZoneInfo
+from typing import Any
 
 import anyio
 import pytest
 
-from buildonce.config import EnvironmentConfig
-from buildonce.config.rollout import MetricConfig, RolloutConfig
-from buildonce.config.windows import WindowConfig
-from buildonce.delivery import RolledBack, Verdict, deploy, promote
+from buildonce.config.rollout import MetricConfig
+from buildonce.delivery import RolledBack, Watch
 from buildonce.delivery.haproxy import ServerState
-from buildonce.delivery.lease_sqlite import SqliteLeases
 from buildonce.delivery.metrics import MetricWatch
 from buildonce.delivery.target import Candidate
-from buildonce.delivery.watch import Watch
-from buildonce.delivery.windows import closed, within
-from buildonce.ledger import Ledger, new_run_id
+from tests.aws.clock import SimulatedClock
 
-from .conftest import release
-from .memory import MemoryStore, MemoryTarget
+from .company import Company, WatchedTarget, place
+from .conftest import record, release
 
 pytestmark = pytest.mark.anyio
 
+ONE, TWO = release("1"), release("2")
+STAGING = [["staging"]]
 
-class JumpingClock:
-    """Who sleeps wakes in order, at once."""
 
-    def __init__(self) -> None:
-        self.time = 0.0
-        self.waiting: list[float] = []
+async def shop(folder: Path, **rollout: Any) -> Company:
+    """An environment that runs release 1; its clock begins there."""
+    company = Company(folder, [place("staging", **rollout)])
+    company.hire("ann")
+    await record(ONE, company.ledger)
+    await record(TWO, company.ledger)
+    await company.promote(ONE, STAGING)
+    company.targets["staging"].shifts.clear()
+    company.clock.advance(-company.clock.monotonic())
+    return company
 
-    def now(self) -> datetime:
-        return datetime(2026, 11, 21, tzinfo=UTC) + timedelta(seconds=self.time)
 
-    def monotonic(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        due = self.time + seconds
-        self.waiting.append(due)
+async def end(company: Company) -> RolledBack | None:
+    """How release 2 fares there."""
+    async with company.at_work():
         try:
-            while self.time < due:
-                await anyio.sleep(0.001)
-                if due == min(self.waiting):
-                    self.time = max(self.time, due)
-        finally:
-            self.waiting.remove(due)
+            await company.promote(TWO, STAGING)
+        except RolledBack as error:
+            return error
+    return None
 
 
-class Scripted:
-    """A watch that says what the clock's time wants it to."""
-
-    name = "errors"
-
-    def __init__(self, clock: JumpingClock, script: dict[float, str]) -> None:
-        self.clock = clock
-        self.script = script
-
-    async def look(self) -> Verdict:
-        state = [s for at, s in sorted(self.script.items()) if at <= self.clock.time][-1]
-        if state == "missing":
-            raise OSError("no such metric")
-        return Verdict(state, f"{state} at {self.clock.time:.0f} s")  # type: ignore[arg-type]
-
-
-class WatchedTarget(MemoryTarget):
-    script: Sequence[Watch] = ()
-
-    def watches(self, candidate: Candidate) -> Sequence[Watch]:
-        return self.script
-
-
-def place(name: str = "staging", **rollout: object) -> EnvironmentConfig:
-    wanted = {"strategy": "canary", "steps": [10, 50], "interval": "60s", "bake": "120s"} | rollout
-    return EnvironmentConfig(name=name, port=1, rollout=RolloutConfig.model_validate(wanted))
+@pytest.mark.parametrize(
+    ("rollout", "shifts"),
+    [
+        ({}, [(0, 10), (60, 50), (120, 100)]),
+        (
+            {"strategy": "linear", "step": 25, "interval": "60s", "bake": "60s"},
+            [(0, 25), (60, 50), (120, 75), (180, 100)],
+        ),
+        (
+            {"strategy": "linear", "step": 40, "interval": "10s"},
+            [(0, 40), (10, 80), (20, 100)],
+        ),
+        ({"strategy": "blue-green", "bake": "60s"}, [(0, 100)]),
+        ({"strategy": "all-at-once"}, [(0, 100)]),
+    ],
+)
+async def test_each_strategy_gives_its_shares_at_its_times(
+    tmp_path: Path, rollout: dict[str, Any], shifts: list[tuple[float, int]]
+) -> None:
+    company = await shop(tmp_path, **rollout)
+    company.script("staging", {0: "ok"})
+    assert await end(company) is None
+    assert company.targets["staging"].shifts == shifts
+    assert company.serving == company.everywhere("2")
 
 
-async def no_smoke(_: str) -> None: ...
-
-
-async def run(
-    tmp_path: Path, script: dict[float, str], **rollout: object
-) -> tuple[BaseException | None, WatchedTarget, JumpingClock]:
-    clock, target, ledger = JumpingClock(), WatchedTarget(), Ledger(MemoryStore())
-    common = {"project": "shop", "ledger": ledger, "run": new_run_id(), "smoke": no_smoke}
-    common |= {"target": target, "leases": SqliteLeases(tmp_path), "clock": clock}
-    await deploy(release("1"), EnvironmentConfig(name="staging", port=1), **common)  # type: ignore[arg-type]
-    target.script = [Scripted(clock, script)]
-    try:
-        await deploy(release("2"), place(**rollout), **common)  # type: ignore[arg-type]
-    except RolledBack as error:
-        return error, target, clock
-    return None, target, clock
-
-
-async def test_all_well_goes_through_all_steps_and_the_bake(tmp_path: Path) -> None:
-    error, target, clock = await run(tmp_path, {0: "ok"})
-    assert error is None
-    assert target.serving == {"2": 100}
-    assert clock.time >= 60 + 60 + 120
-
-
-@pytest.mark.parametrize("at", [30, 90, 200])
-async def test_a_breach_at_any_step_shifts_the_traffic_back(tmp_path: Path, at: float) -> None:
-    error, target, _ = await run(tmp_path, {0: "ok", at: "breach"})
-    assert isinstance(error, RolledBack)
+@pytest.mark.parametrize("at", [30, 90, 119, 200, 239])
+async def test_a_breach_at_any_step_and_in_the_bake_shifts_the_traffic_back_at_once(
+    tmp_path: Path, at: float
+) -> None:
+    company = await shop(tmp_path)
+    company.script("staging", {0: "ok", at: "breach"})
+    error = await end(company)
+    assert error is not None
     assert "errors is in breach" in error.cause
     assert error.exit_code == 3
-    assert target.serving == {"1": 100}
+    assert company.serving == company.everywhere("1")
+    assert at <= company.clock.monotonic() <= at + 5, "it is looked at every five seconds"
 
 
 @pytest.mark.parametrize("state", ["inconclusive", "missing"])
-async def test_no_news_is_held_and_then_taken_back_with_a_code_of_its_own(
-    tmp_path: Path, state: str
+@pytest.mark.parametrize(
+    ("configured", "ends_on", "seconds"),
+    [("roll-back", "1", 60 + 30), ("proceed", "2", 240 + 3 * 30)],
+)
+async def test_no_news_is_held_and_then_as_configured(
+    tmp_path: Path, state: str, configured: str, ends_on: str, seconds: float
 ) -> None:
-    error, target, clock = await run(tmp_path, {0: state}, hold="30s")
-    assert isinstance(error, RolledBack)
-    assert error.exit_code == 5
-    assert target.serving == {"1": 100}
-    assert clock.time >= 60 + 30
+    company = await shop(tmp_path, hold="30s", inconclusive=configured)
+    company.script("staging", {0: state})
+    error = await end(company)
+    assert (error.exit_code if error else None) == (5 if ends_on == "1" else None)
+    assert company.serving == company.everywhere(ends_on)
+    assert company.clock.monotonic() == seconds
+    (rollout, _) = await company.ledger.rollouts()
+    held = [s.data.get("held") for s in rollout.steps if s.name == "bake" and "held" in s.data]
+    assert set(held) == {30.0}
 
 
-async def test_no_news_may_be_configured_to_be_good_enough(tmp_path: Path) -> None:
-    error, target, _ = await run(tmp_path, {0: "missing"}, inconclusive="proceed")
-    assert error is None
-    assert target.serving == {"2": 100}
+async def test_news_that_comes_while_it_is_held_counts(tmp_path: Path) -> None:
+    company = await shop(tmp_path, hold="30s")
+    company.script("staging", {0: "missing", 70: "ok"})
+    assert await end(company) is None
+    assert company.targets["staging"].shifts == [(0, 10), (70, 50), (130, 100)]
 
 
-async def test_a_breach_in_the_last_wave_brings_the_first_back_too(tmp_path: Path) -> None:
-    clock, ledger = JumpingClock(), Ledger(MemoryStore())
-    targets = {name: WatchedTarget() for name in ("pilot", "production")}
+@pytest.mark.parametrize(("given", "ends_on"), [(True, "2"), (False, "1"), (None, "1")])
+async def test_a_person_may_be_asked_in_place_of_a_guess(
+    tmp_path: Path, given: bool | None, ends_on: str
+) -> None:
+    company = await shop(tmp_path, hold="10s", inconclusive="ask", ask_for="10m")
+    company.script("staging", {0: "missing", 100: "ok"})
 
-    async def target(where: EnvironmentConfig) -> WatchedTarget:
-        return targets[where.name]
+    async def somebody() -> None:
+        await company.clock.sleep(90)
+        (rollout, _) = await company.ledger.rollouts()
+        if given is not None:
+            await company.word("ann", TWO, "staging", given=given, rollout=rollout.id)
 
-    waves = [[place("pilot")], [place("production")]]
-    common = {"project": "shop", "ledger": ledger, "run": new_run_id(), "smoke": no_smoke}
-    common |= {
-        "target": target,
-        "leases": SqliteLeases(tmp_path),
-        "clock": clock,
-        "bake": timedelta(minutes=1),
-    }
-    await promote(release("1"), waves, **common)  # type: ignore[arg-type]
-    begins = clock.time
-    targets["pilot"].script = [Scripted(clock, {0: "ok", begins + 400: "breach"})]
-    with pytest.raises(RolledBack, match="pilot: errors is in breach"):
-        await promote(release("2"), waves, **common)  # type: ignore[arg-type]
-    assert all(target.serving == {"1": 100} for target in targets.values())
-    rollouts = {r.environment: r for r in await ledger.rollouts(limit=2)}
-    assert {name: r.result for name, r in rollouts.items()} == {
-        "pilot": "rolled-back",
-        "production": "rolled-back",
-    }
-    assert [p.result for p in await ledger.promotions()] == ["rolled-back", "succeeded"]
+    async with company.at_work(), anyio.create_task_group() as group:
+        group.start_soon(somebody)
+        try:
+            await company.promote(TWO, STAGING)
+            error = None
+        except RolledBack as rolled_back:
+            error = rolled_back
+    assert company.serving == company.everywhere(ends_on)
+    (rollout, _) = await company.ledger.rollouts()
+    asked = next(line for line in company.said if "buildonce approve staging --rollout" in line)
+    assert rollout.id in asked
+    if given is None:
+        assert error is not None and error.exit_code == 5
+        assert "nobody answered within 600 s" in error.cause
+    elif not given:
+        assert error is not None and "ann refused 2 for staging" in error.cause
 
 
-async def test_a_metric_wants_its_sample_and_a_flapping_one_counts() -> None:
-    clock, figures = JumpingClock(), [0, 0]
+async def test_a_breach_while_a_person_is_asked_ends_the_wait(tmp_path: Path) -> None:
+    company = await shop(tmp_path, hold="10s", inconclusive="ask", ask_for="10m")
+    company.script("staging", {0: "missing", 200: "breach"})
+    error = await end(company)
+    assert error is not None and "in breach" in error.cause
+    assert 200 <= company.clock.monotonic() <= 205
+    assert company.serving == company.everywhere("1")
+
+
+@dataclass
+class Balancer:
+    """Counts what it was scripted to have answered, each ten seconds: (answers, errors)."""
+
+    clock: SimulatedClock
+    tens: Sequence[tuple[int, int]]
+
+    async def read(self) -> ServerState:
+        past = [self.tens[min(n, len(self.tens) - 1)] for n in range(self.passed)]
+        return ServerState("UP", 10, 0, 0, sum(a for a, _ in past), sum(e for _, e in past))
+
+    @property
+    def passed(self) -> int:
+        return round(self.clock.monotonic()) // 10
+
+
+@dataclass
+class MeteredTarget(WatchedTarget):
+    tens: Sequence[tuple[int, int]] = ()
+    metric: MetricConfig | None = None
+
+    def watches(self, candidate: Candidate) -> Sequence[Watch]:
+        assert self.metric is not None
+        return [MetricWatch(self.metric, Balancer(self.clock, self.tens).read, self.clock)]
+
+
+WELL, ILL, IDLE = (100, 0), (100, 9), (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("tens", "ends_on", "code"),
+    [
+        ([WELL], "2", None),
+        ([WELL, WELL, ILL, WELL, WELL, WELL], "2", None),
+        ([WELL, ILL, WELL, ILL, WELL, ILL], "1", 3),
+        ([WELL, WELL, WELL, WELL, WELL, WELL, WELL, WELL, ILL], "1", 3),
+        ([IDLE], "1", 5),
+        ([WELL, WELL, WELL, WELL, WELL, IDLE], "1", 5),
+    ],
+    ids=["well", "a blip", "flapping", "ill at 50 %", "no traffic", "traffic that ceases"],
+)
+async def test_metrics_are_judged_over_their_window(
+    tmp_path: Path, tens: list[tuple[int, int]], ends_on: str, code: int | None
+) -> None:
+    company = await shop(tmp_path, look_every="10s", hold="20s")
+    metric = MetricConfig(metric="error-rate", above=1, minimum_sample=50, breaches=2, looks=3)
+    target = company.targets["staging"]
+    metered = MeteredTarget(
+        clock=company.clock,
+        containers=target.containers,
+        active=target.active,
+        tens=tens,
+        metric=metric,
+    )
+    company.targets["staging"] = metered
+    error = await end(company)
+    assert (error.exit_code if error else None) == code, error
+    assert company.serving == company.everywhere(ends_on)
+
+
+async def test_a_metric_wants_its_sample_and_begins_anew_with_its_balancer() -> None:
+    clock = SimulatedClock()
+    figures = [0, 0]
 
     async def read() -> ServerState:
         return ServerState("UP", 10, 0, 0, answers=figures[0], errors=figures[1])
 
     config = MetricConfig(metric="error-rate", above=1, minimum_sample=50, breaches=2, looks=3)
     watch, seen = MetricWatch(config, read, clock), []
-    for answers, errors in ((0, 0), (20, 5), (100, 0), (100, 9), (100, 0), (100, 9)):
-        clock.time += 10
+    for answers, errors in ((0, 0), (20, 5), (100, 0), (100, 9), (-320, -14), (100, 0), (100, 9)):
+        clock.advance(10)
         figures[0], figures[1] = figures[0] + answers, figures[1] + errors
         seen.append((await watch.look()).state)
-    assert seen == ["inconclusive", "inconclusive", "ok", "inconclusive", "inconclusive", "breach"]
-
-
-WEEKEND = WindowConfig(
-    name="weekend",
-    kind="deny",
-    start=datetime(2026, 1, 3),
-    rrule="FREQ=WEEKLY;BYDAY=SA",
-    duration="48h",
-    timezone="Europe/Berlin",
-)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("saturday", ["2026-03-28", "2026-10-24", "2026-11-21"])
-async def test_a_weekend_ends_at_midnight_also_when_the_clocks_change(saturday: str) -> None:
-    zone = ZoneInfo("Europe/Berlin")
-    begins = datetime.fromisoformat(saturday).replace(tzinfo=zone)
-    ends = (begins.replace(tzinfo=None) + timedelta(days=2)).replace(tzinfo=zone)
-    minute = timedelta(minutes=1)
-    assert within(WEEKEND, begins.astimezone(UTC))
-    assert within(WEEKEND, ends.astimezone(UTC) - minute)
-    assert not within(WEEKEND, ends.astimezone(UTC))
-    assert not within(WEEKEND, begins.astimezone(UTC) - minute)
-    closure = closed([WEEKEND], begins.astimezone(UTC))
-    assert closure is not None
-    assert closure.until == ends.astimezone(UTC)
-    assert '"weekend"' in str(closure)
+    no = "inconclusive"
+    assert seen == [no, no, "ok", no, no, no, "breach"]

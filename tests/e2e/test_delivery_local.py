@@ -186,11 +186,13 @@ async def project(
             [environments.staging]
             port = {free_port()}
             configuration = {{ GREETING = "hello" }}
+            policy = "none"
             health_timeout = "5s"
             mount_ledger = true
             [environments.production]
             port = {free_port()}
             configuration = {{ GREETING = "good day" }}
+            policy = "none"
             approval = true
             """)
     )

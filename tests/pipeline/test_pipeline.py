@@ -228,7 +228,7 @@ def release(pipeline: Pipeline) -> Release:
     ("environment", "message"),
     [
         ("development", "pipeline.toml:10: development is deployed on demand"),
-        ("production", "production comes after staging, where this release does not run"),
+        ("production", "production comes after staging, where this release ("),
         ("produktion", "did you mean 'production'?"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 
 from buildonce.errors import BuildonceError, ExitCode
 from buildonce.pipeline import StageTimedOut
+from buildonce.pipeline.budget import Budget
 from buildonce.pipeline.checks import Checks
 from buildonce.pipeline.errors import CheckFailed
 from buildonce.pipeline.stage import run_stage
@@ -28,7 +29,7 @@ async def quick() -> Check:
 
 
 async def test_a_stage_is_told_from_beginning_to_end(told: Told) -> None:
-    async with run_stage("commit", told.journal, budget=None, warn=None):
+    async with run_stage("commit", told.journal, budget=Budget(None), warn=None):
         pass
     assert [kind for kind, _ in told.events] == ["stage.started", "stage.finished"]
     finished = told.events[-1][1]
@@ -39,7 +40,9 @@ async def test_a_stage_is_told_from_beginning_to_end(told: Told) -> None:
 async def test_a_spent_budget_ends_the_stage_and_says_what_ran(told: Told) -> None:
     with anyio.fail_after(5), pytest.raises(StageTimedOut) as raised:
         async with (
-            run_stage("commit", told.journal, budget=timedelta(seconds=0.2), warn=None) as stage,
+            run_stage(
+                "commit", told.journal, budget=Budget(timedelta(seconds=0.2)), warn=None
+            ) as stage,
             Checks(stage, told.journal, told.config) as checks,
         ):
             checks.start(slow)
@@ -55,7 +58,9 @@ async def test_a_spent_budget_ends_the_stage_and_says_what_ran(told: Told) -> No
 
 async def test_what_a_body_raises_after_its_time_is_not_lost(told: Told) -> None:
     with pytest.raises(BuildonceError, match="put back"):
-        async with run_stage("production", told.journal, budget=timedelta(seconds=0.05), warn=None):
+        async with run_stage(
+            "production", told.journal, budget=Budget(timedelta(seconds=0.05)), warn=None
+        ):
             try:
                 await anyio.sleep(60)
             finally:
@@ -65,7 +70,7 @@ async def test_what_a_body_raises_after_its_time_is_not_lost(told: Told) -> None
 
 async def test_a_slow_stage_is_said_to_be_slow(told: Told) -> None:
     async with run_stage(
-        "commit", told.journal, budget=timedelta(seconds=30), warn=timedelta(seconds=0.01)
+        "commit", told.journal, budget=Budget(timedelta(seconds=30)), warn=timedelta(seconds=0.01)
     ) as stage:
         await anyio.sleep(0.05)
     assert stage.late == "slower than its warning of 0.0 s"
@@ -74,13 +79,13 @@ async def test_a_slow_stage_is_said_to_be_slow(told: Told) -> None:
 
 async def test_results_of_a_stage_follow_what_ended_it(told: Told) -> None:
     with pytest.raises(CheckFailed):
-        async with run_stage("a", told.journal, budget=None, warn=None):
+        async with run_stage("a", told.journal, budget=Budget(None), warn=None):
             raise CheckFailed([CheckRecord("tests", Result.FAILED)])
     with pytest.raises(ZeroDivisionError):
-        async with run_stage("b", told.journal, budget=None, warn=None):
+        async with run_stage("b", told.journal, budget=Budget(None), warn=None):
             raise ZeroDivisionError
     with anyio.CancelScope() as scope:
-        async with run_stage("c", told.journal, budget=None, warn=None):
+        async with run_stage("c", told.journal, budget=Budget(None), warn=None):
             scope.cancel()
             await anyio.sleep(60)
     results = [str(stage.result) for stage in told.journal.record.stages]

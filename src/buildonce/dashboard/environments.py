@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from buildonce.dashboard.formatting import as_time
 from buildonce.ledger import Ledger, Release, Rollout
 
-_ORDER = ("development", "staging", "production")
+_ORDER = ("development", "staging", "pilot", "production")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from buildonce.delivery.clock import Clock, SystemClock
 from buildonce.delivery.containers import ContainerRuntime
+from buildonce.delivery.deploying import deliver, deploy, promote
 from buildonce.delivery.errors import (
     ApprovalRefused,
     Breached,
@@ -18,6 +19,7 @@ from buildonce.delivery.errors import (
     ManifestLost,
     NotFinished,
     NotHealthy,
+    OutOfOrder,
     RollbackFailed,
     RolledBack,
     SmokeFailed,
@@ -28,17 +30,20 @@ from buildonce.delivery.errors import (
     WrongDigest,
 )
 from buildonce.delivery.lease import Lease, LeaseLost, Leases
+from buildonce.delivery.options import Options
 from buildonce.delivery.plan import ALL_AT_ONCE, Shift
-from buildonce.delivery.promotion import Reached, deploy, promote
+from buildonce.delivery.promotion import AfterWave, Reached
 from buildonce.delivery.recovery import recover
 from buildonce.delivery.rollback import previous_good, rollback
 from buildonce.delivery.smoke import Smoke, http_smoke
 from buildonce.delivery.target import Candidate, Deployed, Manifest, Target
 from buildonce.delivery.targets import open_target
 from buildonce.delivery.watch import Verdict, Watch
+from buildonce.delivery.waves import check_order, planned_waves
 
 __all__ = [
     "ALL_AT_ONCE",
+    "AfterWave",
     "ApprovalRefused",
     "Breached",
     "Candidate",
@@ -54,6 +59,8 @@ __all__ = [
     "ManifestLost",
     "NotFinished",
     "NotHealthy",
+    "Options",
+    "OutOfOrder",
     "Reached",
     "RollbackFailed",
     "RolledBack",
@@ -69,9 +76,12 @@ __all__ = [
     "Watch",
     "WindowClosed",
     "WrongDigest",
+    "check_order",
+    "deliver",
     "deploy",
     "http_smoke",
     "open_target",
+    "planned_waves",
     "previous_good",
     "promote",
     "recover",

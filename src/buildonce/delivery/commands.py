@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from buildonce.config import EnvironmentConfig
 from buildonce.delivery import asking, viewing
-from buildonce.delivery.errors import DeliveryError
+from buildonce.delivery.deploying import deliver
 from buildonce.delivery.here import (
     CONFIG,
     ENVIRONMENT,
@@ -27,12 +26,11 @@ from buildonce.delivery.here import (
     say,
     user,
 )
-from buildonce.delivery.promotion import deploy as deploy_release
-from buildonce.delivery.promotion import promote as promote_release
 from buildonce.delivery.resuming import resume as resume_unfinished
 from buildonce.delivery.rollback import known_release
 from buildonce.delivery.rollback import rollback as roll_back
 from buildonce.delivery.targets import open_leases
+from buildonce.delivery.waves import check_order
 from buildonce.ledger import Rollout, new_run_id
 from buildonce.release import Release
 
@@ -80,17 +78,7 @@ def promote(
     async def work(here: Here) -> None:
         waves, _ = here.waves(to)
         chosen = await known_release(release, ledger=here.ledger)
-        for place in (place for wave in waves for place in wave):
-            if place.after is None:
-                continue
-            before = await here.ledger.current(place.after)
-            if before is None or before.digest != chosen.image.digest:
-                runs = f"{before.version} does" if before is not None else "nothing does"
-                raise DeliveryError(
-                    f"{place.name} comes after {place.after}, where {chosen.version} does not run "
-                    f"({runs})",
-                    remedy=f"buildonce deploy {place.after} --release {chosen.version}",
-                )
+        await check_order(waves, chosen, config=here.config, ledger=here.ledger)
         await _deliver(here, chosen, to, "promote", wait, as_json)
 
     main(config, work)
@@ -125,7 +113,8 @@ def rollback(
                     project=here.config.project.name,
                     ledger=here.ledger,
                     run=run,
-                    target=await here.target(place),
+                    target=await here.target(place, run=run),
+                    verify=here.verify(run, "rollback"),
                     progress=say,
                     actor=user(),
                     wait=wait,
@@ -160,7 +149,8 @@ def resume(
         places = here.places()
         if environment is not None and environment not in places:
             here.config.environment(environment)  # says what there is
-        options = here.options(new_run_id(), wait=wait)
+        run = new_run_id()
+        options = here.options(run, wait=wait, verify=here.verify(run))
         for one in await resume_unfinished(places, options, only=environment, back=back):
             say(f"{one.version} in {', '.join(one.environments)}: {one.result}")
         shown = [places[environment]] if environment is not None else list(places.values())
@@ -191,20 +181,8 @@ async def _deliver(
     waves, bake = here.waves(to)
     places = [place for wave in waves for place in wave]
     async with here.run(chosen, command) as run:
-        common: dict[str, Any] = {
-            "project": here.config.project.name,
-            "ledger": here.ledger,
-            "run": run,
-            "progress": say,
-            "approvers": here.config.approvers,
-            "actor": user(),
-            "wait": wait,
-        }
-        if len(places) == 1:
-            target = await here.target(places[0])
-            rollouts = [await deploy_release(chosen, places[0], target=target, **common)]
-        else:
-            rollouts = await promote_release(chosen, waves, bake=bake, target=here.target, **common)
+        options = here.options(run, wait=wait, verify=here.verify(run))
+        rollouts = await deliver(chosen, waves, options, bake=bake)
     _tell(places, rollouts, as_json)
 
 

@@ -61,6 +61,12 @@ class WindowClosed(DeliveryError):
     exit_code = ExitCode.POLICY_DENIED
 
 
+class OutOfOrder(DeliveryError):
+    """The release does not run yet in the environment that comes before."""
+
+    exit_code = ExitCode.USAGE
+
+
 class EnvironmentBusy(DeliveryError):
     """Another process is deploying to the environment; the message names it."""
 

@@ -39,6 +39,7 @@ SLOTS = ("a", "b")
 _BACKEND = "app"
 _NOWHERE = 1  # a port for a slot that is empty; its server is in maintenance
 _ERRORS = ("hrsp_5xx", "eresp")
+_FRONTEND = "public"
 _ANSWERS = ("hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_other", *_ERRORS)
 _MAX_SOCKET_PATH = 90  # of 108 bytes: HAProxy first binds a longer, temporary name
 
@@ -66,7 +67,7 @@ defaults
     option redispatch 1
     retry-on conn-failure empty-response
 
-frontend public
+frontend {frontend}
     bind 127.0.0.1:{port}
     default_backend {backend}
 
@@ -107,7 +108,7 @@ class ServerState:
 
     The rest is of the slot itself, without what stood in for it, since the proxy was started:
     `answers` were given, `errors` of these were 5xx or broken off; `milliseconds` is the mean time
-    until an answer began, over the last 1024.
+    until an answer began, over the last 1024. `served` also counts what it answered as a stand-in.
     """
 
     status: str
@@ -117,6 +118,7 @@ class ServerState:
     answers: int = 0
     errors: int = 0
     milliseconds: float = 0.0
+    served: int = 0
 
     @property
     def up(self) -> bool:
@@ -183,12 +185,7 @@ class Proxy:
 
     async def states(self) -> dict[str, ServerState]:
         """What each slot does now; empty when the proxy does not run."""
-        try:
-            text = await self._ask("show stat")
-        except TargetFailed:
-            return {}
-        rows = csv.DictReader(text.removeprefix("# ").splitlines())
-        servers = {row["svname"]: row for row in rows if row["pxname"] == _BACKEND}
+        servers = await self._statistics(_BACKEND)
         return {
             name: ServerState(
                 status=servers[name]["status"],
@@ -198,10 +195,16 @@ class Proxy:
                 answers=sum(_count(servers[name], key) for key in _ANSWERS),
                 errors=sum(_count(servers[name], key) for key in _ERRORS),
                 milliseconds=float(_count(servers[name], "rtime")),
+                served=sum(_count(servers[n], key) for n in _servers(name) for key in _ANSWERS),
             )
             for name in SLOTS
             if name in servers
         }
+
+    async def failed(self) -> int:
+        """How many requests were answered with 5xx since it was started, by whomever."""
+        rows = await self._statistics(_FRONTEND)
+        return sum(_count(row, "hrsp_5xx") for row in rows.values())
 
     async def up(self, name: str, *, within: float) -> bool:
         """Wait until the slot's health check has succeeded; False after `within` seconds."""
@@ -254,6 +257,7 @@ class Proxy:
             description=description,
             socket=_quoted(str(self.socket)),
             port=self.port,
+            frontend=_FRONTEND,
             backend=_BACKEND,
             health_path=_quoted(self.health_path),
             # Of the backups HAProxy uses the first one that is up.
@@ -335,6 +339,15 @@ class Proxy:
         if found is None:
             raise TargetFailed("haproxy is not installed", remedy="apt-get install haproxy")
         return found
+
+    async def _statistics(self, section: str) -> dict[str, dict[str, str]]:
+        """Its counters by server; none while it does not run."""
+        try:
+            text = await self._ask("show stat")
+        except TargetFailed:
+            return {}
+        rows = csv.DictReader(text.removeprefix("# ").splitlines())
+        return {row["svname"]: row for row in rows if row["pxname"] == section}
 
     async def _silent(self) -> bool:
         return not await self.running()

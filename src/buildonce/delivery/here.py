@@ -8,19 +8,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import typer
 
-from buildonce.config import Config, ConfigError, EnvironmentConfig
-from buildonce.config.mistakes import did_you_mean
+from buildonce.config import Config, EnvironmentConfig
 from buildonce.delivery.containers import ContainerRuntime
-from buildonce.delivery.options import Options
+from buildonce.delivery.options import Options, Reason, Verify
 from buildonce.delivery.signals import ended_by_signals
 from buildonce.delivery.target import Target
 from buildonce.delivery.targets import open_target
+from buildonce.delivery.waves import Waves, planned_waves
 from buildonce.errors import BuildonceError, ExitCode
 from buildonce.ledger import Ledger, Rollout, new_run_id
 from buildonce.release import Release
@@ -56,16 +57,21 @@ class Here:
             for place in environment.places
         }
 
-    def waves(self, name: str) -> tuple[list[list[EnvironmentConfig]], timedelta]:
+    def waves(self, name: str) -> tuple[Waves, timedelta]:
         """The places that a name stands for, wave by wave, and the time between waves.
 
         Raises:
             ConfigError: it is the name of neither an environment nor waves.
         """
-        return waves_of(self.config, name)
+        return planned_waves(self.config, name)
 
-    async def target(self, place: EnvironmentConfig) -> Target:
-        """The environment's target, with the container runtime that the set-up found."""
+    async def target(self, place: EnvironmentConfig, *, run: str = "") -> Target:
+        """The environment's target, with the container runtime that the set-up found.
+
+        Args:
+            place: the environment.
+            run: id of the run that deploys, which an account's records then name.
+        """
         if place.target == "local" and self._runtime is None:
             # The one place where delivery knows the set-up: what it found out about this machine.
             from buildonce.toolchain.containers import runtime
@@ -77,19 +83,29 @@ class Here:
             project=self.config.project.name,
             ledger=self.config.ledger_path,
             runtime=self._runtime,
+            run=run,
+            config=self.config,
         )
 
-    def options(self, run: str, **more: Any) -> Options:
+    def verify(self, run: str, reason: Reason = "deploy") -> Verify:
+        """Asks an environment's policy whether a release may enter; raises where it may not."""
+        # Here: what only looks at environments needs neither keys nor a registry.
+        from buildonce.release.policy_check import verifier
+
+        return verifier(self.config, ledger=self.ledger, run=run, reason=reason, say=say)
+
+    def options(self, run: str, *, wait: bool = False, verify: Verify | None = None) -> Options:
         """Options of a deployment by a command."""
         return Options(
             project=self.config.project.name,
             ledger=self.ledger,
             run=run,
             progress=say,
+            verify=verify,
             approvers=self.config.approvers,
             actor=user(),
-            target=self.target,
-            **more,
+            wait=wait,
+            target=partial(self.target, run=run),
         )
 
     @asynccontextmanager
@@ -120,24 +136,6 @@ class Here:
             seconds = anyio.current_time() - began
             data = {"result": result, "seconds": seconds}
             await self.ledger.append("run.finished", run=run, data=data)
-
-
-def waves_of(config: Config, name: str) -> tuple[list[list[EnvironmentConfig]], timedelta]:
-    """As `Here.waves`."""
-    if (plan := config.waves.get(name)) is not None:
-        waves = [
-            [place for member in wave for place in config.environment(member).places]
-            for wave in plan.environments
-        ]
-        return waves, plan.bake or timedelta(0)
-    known = [*config.environments, *config.waves]
-    if name not in config.environments and did_you_mean(name, config.waves):
-        raise ConfigError(
-            f"{config.path}: neither [environments] nor [waves] has {name!r}"
-            f"{did_you_mean(name, known)}",
-            remedy=f"add [waves.{name}] to {config.path}, or give one of: {', '.join(known)}",
-        )
-    return [list(config.environment(name).places)], timedelta(0)
 
 
 def main(config: Path, work: Callable[[Here], Awaitable[None]]) -> None:

@@ -34,21 +34,19 @@ from buildonce.delivery.configurations import Given
 from buildonce.delivery.containers import Containers, ContainerSpec
 from buildonce.delivery.errors import ManifestLost, NotHealthy, TargetFailed, WrongDigest
 from buildonce.delivery.haproxy import Proxy, ServerState
+from buildonce.delivery.health import address, refusal, until_healthy, verify_digest
 from buildonce.delivery.metrics import local_watches
-from buildonce.delivery.smoke import answered_digest
 from buildonce.delivery.state import Instance, State
-from buildonce.delivery.target import Candidate, Deployed, Manifest, Step
+from buildonce.delivery.target import Candidate, Counts, Deployed, Manifest, Step
 from buildonce.delivery.watch import Watch
 from buildonce.release import Release
 
 LEDGER_FOLDER = "/ledger"
-DRAIN = 10.0
-"""Seconds that a retired container gets to end the requests that it serves."""
-
 # Outside the range that Linux hands out for outgoing connections, so that a port is still free when
 # its container is started again.
 _PORTS = range(20000, 30000)
 _PREFIX = "buildonce"
+_BACK_WITHIN = 120.0  # beside what the candidate may take to end its requests
 
 
 class LocalTarget:
@@ -61,7 +59,6 @@ class LocalTarget:
         ledger: path of the ledger file; its folder is mounted where `mount_ledger` says so.
         home: where environments are kept; `places.home()` when None.
         haproxy: the proxy's executable; found when None.
-        drain: seconds given to requests that a retired container still serves.
         clock: by which metrics are judged.
     """
 
@@ -74,7 +71,6 @@ class LocalTarget:
         ledger: Path | None = None,
         home: Path | None = None,
         haproxy: str | None = None,
-        drain: float = DRAIN,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.environment = environment
@@ -95,13 +91,16 @@ class LocalTarget:
         self.fence = 0
         self.native = False
         self._ledger = ledger
-        self._drain = drain
         self._clock = clock
         self._labels = {
             f"{_PREFIX}.project": project,
             f"{_PREFIX}.environment": environment.name,
             f"{_PREFIX}.folder": str(self.folder.absolute()),
         }
+
+    @property
+    def back_within(self) -> float:
+        return _BACK_WITHIN + self.environment.rollout.drain.total_seconds()
 
     async def url(self) -> str:
         return self.environment.url
@@ -161,6 +160,13 @@ class LocalTarget:
 
         return local_watches(figures, self.environment.rollout.metrics, self._clock)
 
+    async def counts(self, candidate: Candidate) -> Counts | None:
+        served = {slot: state.served for slot, state in (await self.proxy.states()).items()}
+        if candidate.id not in served:
+            return None
+        new = served.pop(candidate.id)
+        return Counts(new, sum(served.values()), await self.proxy.failed())
+
     async def prepare(
         self, release: Release, *, rollout: str, step: Step, manifest: Manifest | None = None
     ) -> Candidate:
@@ -178,15 +184,16 @@ class LocalTarget:
             instance = await self._start(instance)
             data["port"] = instance.port
             await self._write((await self._read()).with_candidate(slot, instance))
-        async with step("healthy", path=self.environment.health_path):
+        path = self.environment.health_path
+        async with step("healthy", path=path):
             await self._wait_healthy(instance)
-            await self._verify(instance)
+            await verify_digest(self.containers, instance, path=path)
             await self.proxy.ensure((await self._read()).traffic())
             if not await self.proxy.up(slot, within=10):
                 raise NotHealthy(
                     f"{instance.container} is healthy, but not for the proxy of "
                     f"{self.environment.name}",
-                    remedy=f"curl -i {self._health_url(instance)}",
+                    remedy=f"curl -i {address(instance, path)}",
                 )
         return _candidate(slot, instance, 0)
 
@@ -233,7 +240,7 @@ class LocalTarget:
     async def _retire(self, state: State, slot: str) -> None:
         """Empty a slot that is to get no traffic any more, once its last requests have ended."""
         if not await self.proxy.ensure(state.traffic()):
-            await self.proxy.drained(slot, within=self._drain)
+            await self.proxy.drained(slot, within=self.environment.rollout.drain.total_seconds())
         await self.proxy.apply(state.traffic(hide=slot))
         await self.proxy.drained(slot, within=1)
         await self.containers.remove(state.slots[slot].container)
@@ -326,64 +333,12 @@ class LocalTarget:
             return {}
         return {str(self._ledger.absolute().parent): LEDGER_FOLDER}
 
-    async def _wait_healthy(self, instance: Instance) -> None:
-        url = self._health_url(instance)
-        patience = self.environment.health_timeout.total_seconds()
-        last = "it did not answer"
-        with anyio.move_on_after(patience):
-            async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
-                while True:
-                    last = await _refusal(client, url)
-                    if not last:
-                        return
-                    await self._must_live(instance)
-                    await anyio.sleep(0.1)
-        raise NotHealthy(
-            f"{instance.release.version} was not healthy within {patience:g} s: GET "
-            f"{self.environment.health_path}: {last}{await self._last_words(instance)}",
-            remedy="read the container's last lines above; `health_timeout` in pipeline.toml is "
-            "how long it may take",
-        )
-
-    async def _must_live(self, instance: Instance) -> None:
-        state = await self.containers.inspect(instance.container)
-        if state is None or not state.running or state.restarts > 0:
-            code = "" if state is None else f" with exit code {state.exit_code}"
-            raise NotHealthy(
-                f"{instance.release.version} ended by itself{code} while starting"
-                f"{await self._last_words(instance)}",
-                remedy="read the container's last lines above",
-            )
-
-    async def _last_words(self, instance: Instance) -> str:
-        text = await self.containers.logs(instance.container)
-        if not text:
-            return "; the container wrote nothing"
-        indented = "\n".join(f"    {line}" for line in text.splitlines())
-        return f"; the container's last lines:\n{indented}"
-
-    async def _verify(self, instance: Instance) -> None:
-        """What runs is the digest that was asked for: by the runtime, and by its own word."""
-        wanted = instance.release.image.digest
-        state = await self.containers.inspect(instance.container)
-        held = await self.containers.digests(state) if state is not None else frozenset()
-        if wanted not in held:
-            raise WrongDigest(
-                f"the container {instance.container} does not run {wanted}, but "
-                f"{', '.join(sorted(held)) or 'an image without a digest'}",
-                remedy="buildonce doctor",
-            )
-        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
-            said = answered_digest(await client.get(self._health_url(instance)))
-        if said is not None and said != wanted:
-            raise WrongDigest(f"the service says that it is {said}, not {wanted}")
-
     async def _complaint(self, instance: Instance) -> str:
         """Why the environment does not answer with this instance; empty when it does."""
         url = f"{self.environment.url}{self.environment.health_path}"
         async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
-            refusal = await _refusal(client, url, digest=instance.release.image.digest)
-        if not refusal:
+            complaint = await refusal(client, url, digest=instance.release.image.digest)
+        if not complaint:
             return ""
         if not await self.proxy.running():
             return "its proxy is not running"
@@ -392,16 +347,18 @@ class LocalTarget:
             return "its container is gone"
         if not state.running:
             return f"its container has ended with exit code {state.exit_code}"
-        return f"GET {url}: {refusal}"
+        return f"GET {url}: {complaint}"
+
+    async def _wait_healthy(self, instance: Instance) -> None:
+        place = self.environment
+        patience = place.health_timeout.total_seconds()
+        await until_healthy(self.containers, instance, path=place.health_path, patience=patience)
 
     async def _remove_strays(self, state: State) -> None:
         known = {instance.container for instance in state.slots.values()}
         for name in await self.containers.find(self._labels):
             if name not in known:
                 await self.containers.remove(name)
-
-    def _health_url(self, instance: Instance) -> str:
-        return f"http://127.0.0.1:{instance.port}{self.environment.health_path}"
 
     async def _read(self) -> State:
         return await anyio.to_thread.run_sync(states.read, self.folder)
@@ -416,7 +373,7 @@ def _candidate(slot: str, instance: Instance, percent: int) -> Candidate:
         instance.rollout,
         instance.release,
         percent,
-        url=f"http://127.0.0.1:{instance.port}",
+        url=address(instance),
         manifest=instance.manifest,
     )
 
@@ -424,20 +381,6 @@ def _candidate(slot: str, instance: Instance, percent: int) -> Candidate:
 def environment_folder(project: str, environment: str, *, home: Path | None = None) -> Path:
     """Where an environment's lock, state and proxy configuration are."""
     return (home or places.home()) / project / "environments" / environment
-
-
-async def _refusal(client: httpx.AsyncClient, url: str, *, digest: str | None = None) -> str:
-    """Why a GET of `url` is not a success (of that digest, if it says one); empty when it is."""
-    try:
-        response = await client.get(url)
-    except httpx.TransportError as error:
-        return str(error) or type(error).__name__
-    if response.status_code >= 400:
-        return f"it answered {response.status_code}"
-    said = answered_digest(response)
-    if digest is not None and said is not None and said != digest:
-        return f"it was answered by digest {said}"
-    return ""
 
 
 def _free_port() -> int:

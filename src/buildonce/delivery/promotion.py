@@ -1,7 +1,6 @@
-"""A release's way through environments: one, or waves of them, side by side and one after another.
+"""One release's way through waves of environments, side by side and one after another.
 
-    rollout = await deploy(release, staging, project="dashboard", ledger=ledger, run=run)
-    await promote(release, [[pilot], [eu, us]], project=…, ledger=ledger, run=run, bake=minutes(10))
+    rollouts = await Promotion(release, [[pilot], [eu, us]], options, bake=minutes(10)).run()
 
 All environments of a promotion stay open (the previous release kept, the watches looked at) until
 the last one has baked; then all stay. A breach or failure anywhere before that, also in a wave long
@@ -13,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -24,14 +22,14 @@ from buildonce.delivery.decision import Decision
 from buildonce.delivery.errors import RolledBack
 from buildonce.delivery.gates import pass_gates
 from buildonce.delivery.lease import Lease
-from buildonce.delivery.options import Options, Progress, Reason, quiet
+from buildonce.delivery.options import Options
 from buildonce.delivery.plan import Shift, checked, planned
 from buildonce.delivery.recovery import recover
 from buildonce.delivery.rollout import EnvironmentRollout, Milestones
 from buildonce.delivery.saying import Wait, describe, first_failure
 from buildonce.delivery.smoke import Smoke, http_smoke
 from buildonce.delivery.target import Manifest, Target
-from buildonce.ledger import Rollout, new_run_id
+from buildonce.ledger import Rollout
 from buildonce.release import Release
 
 _NEVER = timedelta(0)
@@ -39,11 +37,19 @@ _NEVER = timedelta(0)
 
 @dataclass(frozen=True)
 class Reached:
-    """An environment that a wave has reached: all its traffic is on the new release."""
+    """An environment that a wave has reached: all its traffic is on the new release.
+
+    Attributes:
+        environment, url: which, and where it answers.
+        rollout: id of the rollout.
+        brought_by: of the one that started what runs there: an earlier one where nothing changed.
+        changed: whether anything did.
+    """
 
     environment: EnvironmentConfig
     url: str
     rollout: str
+    brought_by: str
     changed: bool
 
 
@@ -144,7 +150,13 @@ class Promotion:
             if self.after_wave is not None:
                 await self.after_wave(
                     [
-                        Reached(place, member.url, member.rollout or "", member.changed)
+                        Reached(
+                            environment=place,
+                            url=member.url,
+                            rollout=member.rollout or "",
+                            brought_by=member.brought_by,
+                            changed=member.changed,
+                        )
                         for place, member in zip(wave, members.values(), strict=True)
                     ]
                 )
@@ -290,111 +302,3 @@ class Promotion:
         await self.options.ledger.append(
             kind, run=self.options.run, data={"promotion": self.id, **data}
         )
-
-
-async def deploy(
-    release: Release,
-    environment: EnvironmentConfig,
-    *,
-    project: str,
-    ledger: Any,
-    run: str,
-    smoke: Smoke | None = None,
-    progress: Progress = quiet,
-    target: Target | None = None,
-    traffic: Sequence[Shift] | None = None,
-    reason: Reason = "deploy",
-    manifest: Manifest | None = None,
-    after_wave: AfterWave | None = None,
-    home: Path | None = None,
-    **options: Any,
-) -> Rollout:
-    """Bring the release into the environment, or leave the environment as it was.
-
-    Args:
-        release: what is deployed, by its digest.
-        environment: where.
-        project, ledger, run, progress, home: as in `Options`.
-        smoke: gets the environment's URL once all traffic is on the new release, and raises
-            `SmokeFailed` (or anything else) to have it rolled back; None asks `smoke_path`.
-        target: the environment's place; None makes the one that its configuration names.
-        traffic: the steps in which traffic moves, the last one of 100 percent; None for those that
-            the environment is configured with.
-        reason: a rollback needs no approval and heeds no window.
-        manifest: of an earlier deployment, to be configured as that was.
-        after_wave: tests, once all traffic is on the new release and before the bake.
-        options: more of `Options`: clock, verify, approvers, actor, awaiting, wait, leases.
-
-    Returns:
-        The rollout as the ledger has it; its last step is "unchanged" when there was nothing to do.
-
-    Raises:
-        RolledBack: it failed, and what ran before answers again.
-        RollbackFailed: it failed, and so did putting back what ran before.
-        NotFinished: it is proven and serves; `buildonce resume` ends it.
-        EnvironmentBusy: another process deploys to it. LeaseLost: one does so by now.
-        ApprovalRefused, WindowClosed: it may not, or not now. Nothing was changed.
-    """
-    if traffic is not None:
-        checked(traffic)
-
-    async def given(_: EnvironmentConfig) -> Target:
-        assert target is not None
-        return target
-
-    promotion = Promotion(
-        release,
-        [[environment]],
-        Options(
-            project=project,
-            ledger=ledger,
-            run=run,
-            progress=progress,
-            reason=reason,
-            home=home,
-            target=given if target is not None else None,
-            **options,
-        ),
-        smoke=smoke,
-        traffic=traffic,
-        after_wave=after_wave,
-        manifests={environment.name: manifest} if manifest is not None else {},
-    )
-    (rollout,) = await promotion.run()
-    return rollout
-
-
-async def promote(
-    release: Release,
-    waves: Sequence[Sequence[EnvironmentConfig]],
-    *,
-    bake: timedelta = _NEVER,
-    smoke: Smoke | None = None,
-    after_wave: AfterWave | None = None,
-    **options: Any,
-) -> list[Rollout]:
-    """Bring the release into all these environments, wave by wave, or leave all as they were.
-
-    Args:
-        release: what is deployed, by its digest.
-        waves: environments; those of a wave side by side, each with its own approval and windows.
-        bake: how long to watch after each wave but the last, before the next.
-        smoke, after_wave: as for `deploy`, for each environment, each wave.
-        options: those of `Options`.
-
-    Returns:
-        The rollouts, in the order of the waves.
-
-    Raises:
-        As `deploy`; `RolledBack` names all environments that went back.
-    """
-    promotion = Promotion(
-        release,
-        waves,
-        Options(**options),
-        smoke=smoke,
-        bake=bake,
-        after_wave=after_wave,
-        id=new_run_id(),
-    )
-    return await promotion.run()

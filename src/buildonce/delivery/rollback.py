@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from buildonce.config import EnvironmentConfig
+from buildonce.delivery.deploying import deploy
 from buildonce.delivery.errors import UnknownRelease
 from buildonce.delivery.plan import ALL_AT_ONCE
-from buildonce.delivery.promotion import deploy
 from buildonce.delivery.target import Manifest
 from buildonce.ledger import Ledger, Rollout
 from buildonce.release import Release

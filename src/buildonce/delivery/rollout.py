@@ -26,17 +26,17 @@ from buildonce.delivery.guard import Guard
 from buildonce.delivery.lease import Lease, LeaseLost
 from buildonce.delivery.options import Options
 from buildonce.delivery.plan import Shift
-from buildonce.delivery.saying import TELL, Wait, describe, first_failure
+from buildonce.delivery.recording import Recorder
+from buildonce.delivery.saying import Wait, describe, first_failure
 from buildonce.delivery.smoke import Smoke
 from buildonce.delivery.synthetic import Synthetic
-from buildonce.delivery.target import Candidate, Deployed, Manifest, Target
+from buildonce.delivery.target import Candidate, Counts, Deployed, Manifest, Target
 from buildonce.delivery.watch import Verdict, Watch
 from buildonce.errors import BuildonceError
 from buildonce.ledger import LedgerError, Rollout, new_run_id
 from buildonce.release import Release
 
-_UNDO_PATIENCE = 120.0
-"""Seconds in which the previous release must be back; nothing can interrupt them."""
+_COUNT_PATIENCE = 5.0  # seconds
 
 
 @dataclass
@@ -49,6 +49,7 @@ class Milestones:
         baked: all that this environment can prove is proven, or nothing was to be changed.
         changed: False when just this ran there already.
         rollout: the rollout's id, once it has one.
+        brought_by: the rollout that brought what runs there: an earlier one where nothing changed.
         url: where the environment answers.
         failure: what it ended with, where it did not succeed.
     """
@@ -58,6 +59,7 @@ class Milestones:
     baked: anyio.Event = field(default_factory=anyio.Event)
     changed: bool = True
     rollout: str | None = None
+    brought_by: str = ""
     url: str = ""
     failure: Exception | None = None
 
@@ -113,10 +115,11 @@ class EnvironmentRollout:
         self.adopted = adopted
         self.milestones = milestones
         self._previous: Deployed | None = None
+        self._candidate: Candidate | None = None
         self._guard: Guard | None = None
         self._synthetic: Synthetic | None = None
         self._url = ""
-        self._began = self.clock.monotonic()
+        self._log = Recorder(self.id, place.name, lease, options, decision)
 
     async def run(self) -> None:
         """All of it, to one of the two ends.
@@ -128,19 +131,20 @@ class EnvironmentRollout:
         await self.lease.check()
         self._previous = await self.target.current()
         self._url = await self.target.url()
-        self.milestones.rollout, self.milestones.url = self.id, self._url
+        self.milestones.rollout = self.milestones.brought_by = self.id
+        self.milestones.url = self._url
         if self.adopted is None:
             await self._start()
-        try:
-            async with self._made_traffic():
+        async with self._made_traffic():
+            try:
                 if self.adopted is not None or not await self._is_there(self._previous):
                     await self._prove_and_commit()
-        except BaseException as error:
-            failure = await self._failed(first_failure(error))
-            self.milestones.failure = failure
-            if failure is not None and isinstance(error, Exception):
-                raise failure from error
-            raise
+            except BaseException as error:
+                failure = await self._failed(first_failure(error))
+                self.milestones.failure = failure
+                if failure is not None and isinstance(error, Exception):
+                    raise failure from error
+                raise
 
     async def _prove_and_commit(self) -> None:
         try:
@@ -165,8 +169,7 @@ class EnvironmentRollout:
 
     async def _start(self) -> None:
         previous = self._previous
-        await self._append(
-            "rollout.started",
+        await self._log.started(
             version=self.release.version,
             revision=self.release.revision,
             digest=self.release.image.digest,
@@ -189,28 +192,30 @@ class EnvironmentRollout:
         ):
             return False
         try:
-            async with self._step("smoke"):
+            async with self._log.step("smoke"):
                 await self.smoke(self._url)
         except LeaseLost:
             raise
         except Exception as error:
             # The same image in a new container may do better; if not, this one stays.
-            self._say(f"{self.release.version} runs already, but: {describe(error)}")
+            self._log.say(f"{self.release.version} runs already, but: {describe(error)}")
             return False
-        self.milestones.changed = False
-        self._say(f"{self.release.version} ({self.release.image.short}) is there already")
+        self.milestones.changed, self.milestones.brought_by = False, current.rollout
+        self._log.say(f"{self.release.version} ({self.release.image.short}) is there already")
         manifest = dict(current.manifest)
-        await self._record("unchanged", state="done", rollout=current.rollout, manifest=manifest)
-        await self._finished("succeeded", self.release.image.digest, None)
+        await self._log.record(
+            "unchanged", state="done", rollout=current.rollout, manifest=manifest
+        )
+        await self._log.finished("succeeded", self.release.image.digest, None)
         self.milestones.shifted.set()
         self.milestones.baked.set()
         return True
 
     async def _forward(self, group: anyio.abc.TaskGroup) -> None:
         """To all of the traffic, and a passed smoke test."""
-        candidate = await self._candidate()
+        candidate = self._candidate = await self._prepared()
         if self.place.rollout.strategy == "blue-green" and candidate.url and not self.adopted:
-            async with self._step("preview", url=candidate.url):
+            async with self._log.step("preview", url=candidate.url):
                 await self.smoke(candidate.url)
         self._guard = Guard(
             self.place.name,
@@ -218,42 +223,42 @@ class EnvironmentRollout:
             every=self.place.rollout.look_every.total_seconds(),
             clock=self.clock,
             record=self._watched,
-            say=self._say,
+            say=self._log.say,
             check=self.lease.check,
         )
         await self._guard.look()
         group.start_soon(self._guard.stand)
         steps = self.traffic
         if self._previous is None and len(steps) > 1:
-            self._say("nothing runs there yet: all traffic at once")
+            self._log.say("nothing runs there yet: all traffic at once")
             steps = steps[-1:]
         if self.target.native:
             steps = steps[-1:]
         for shift in steps:
             if shift.percent < candidate.percent:
                 continue  # before the crash
-            async with self._step("shift", percent=shift.percent):
+            async with self._log.step("shift", percent=shift.percent):
                 self._shifting(None)
                 await self._write(self.target.shift, candidate, shift.percent)
                 self._shifting(shift.percent)
             if shift.percent < 100:
                 await self._bake(shift)
-        async with self._step("smoke"):
+        async with self._log.step("smoke"):
             await self.smoke(self._url)
 
-    async def _candidate(self) -> Candidate:
+    async def _prepared(self) -> Candidate:
         if self.adopted is not None:
             candidate = await self.target.pending()
             assert candidate is not None, "it was there when this rollout was adopted"
             self._shifting(candidate.percent)
-            self._say(f"going on with {self.release.version} at {candidate.percent} %")
-            await self._record("adopted", state="done", percent=candidate.percent)
+            self._log.say(f"going on with {self.release.version} at {candidate.percent} %")
+            await self._log.record("adopted", state="done", percent=candidate.percent)
             return candidate
         await self.lease.check()
         candidate = await self.target.prepare(
-            self.release, rollout=self.id, step=self._step, manifest=self.manifest
+            self.release, rollout=self.id, step=self._log.step, manifest=self.manifest
         )
-        await self._record("prepared", state="done", manifest=dict(candidate.manifest))
+        await self._log.record("prepared", state="done", manifest=dict(candidate.manifest))
         return candidate
 
     async def _bake(self, shift: Shift) -> None:
@@ -261,12 +266,28 @@ class EnvironmentRollout:
         if not shift.bake or self._guard is None:
             return
         seconds = shift.bake.total_seconds()
-        async with self._step("bake", percent=shift.percent, seconds=seconds) as data:
-            await self.clock.sleep(seconds)
-            verdict = await self._conclusive(data)
-            data.update(verdict=verdict.state, why=verdict.why, samples=verdict.samples)
-            if self._synthetic is not None:
-                data["traffic"] = self._synthetic.split(shift.percent)
+        before = await self._counts()
+        async with self._log.step("bake", percent=shift.percent, seconds=seconds) as data:
+            try:
+                await self.clock.sleep(seconds)
+                verdict = await self._conclusive(data)
+                data.update(verdict=verdict.state, why=verdict.why, samples=verdict.samples)
+            finally:
+                after = await self._counts()
+                if before is not None and after is not None:
+                    data["traffic"] = after.since(before).to_json()
+                if self._synthetic is not None:
+                    data["synthetic"] = self._synthetic.split(shift.percent)
+
+    async def _counts(self) -> Counts | None:
+        """The balancer's counters; None where they cannot be read: they are for people only."""
+        assert self._candidate is not None
+        try:
+            with anyio.move_on_after(_COUNT_PATIENCE, shield=True):
+                return await self.target.counts(self._candidate)
+        except Exception as error:
+            self._log.say(f"the answers could not be counted: {describe(error)}")
+        return None
 
     async def _conclusive(self, data: dict[str, Any]) -> Verdict:
         """The verdict that the next step may be taken on."""
@@ -274,7 +295,9 @@ class EnvironmentRollout:
         rollout, verdict = self.place.rollout, await self._guard.look()
         if verdict.state == "ok":
             return verdict
-        wait = Wait(self.clock, self._say, f"a conclusive verdict ({verdict.why})", rollout.hold)
+        wait = Wait(
+            self.clock, self._log.say, f"a conclusive verdict ({verdict.why})", rollout.hold
+        )
         while await wait.sleep(rollout.look_every.total_seconds()):
             verdict = await self._guard.look()
             data["held"] = wait.waited
@@ -282,11 +305,11 @@ class EnvironmentRollout:
                 return verdict
         data["inconclusive"] = rollout.inconclusive
         if rollout.inconclusive == "proceed":
-            self._say(f"inconclusive, and goes on as configured: {verdict.why}")
+            self._log.say(f"inconclusive, and goes on as configured: {verdict.why}")
         elif rollout.inconclusive == "roll-back":
             raise Unclear(f"inconclusive after {wait.waited:.0f} s more: {verdict.why}")
         else:
-            await self._record("asked", state="started", why=verdict.why)
+            await self._log.record("asked", state="started", why=verdict.why)
             with self.options.awaiting():
                 answer = await ask(
                     self.release,
@@ -294,14 +317,14 @@ class EnvironmentRollout:
                     self.id,
                     verdict.why,
                     options=self.options,
-                    say=self._say,
+                    say=self._log.say,
                 )
-            await self._record("asked", state="done", actor=answer.actor)
+            await self._log.record("asked", state="done", actor=answer.actor)
         return verdict
 
     async def record_proven(self) -> None:
         """From here on whoever comes after a crash brings it to its end."""
-        await self._record("proven", state="done")
+        await self._log.record("proven", state="done")
 
     async def _commit(self) -> None:
         if self.promotion is not None:
@@ -316,8 +339,8 @@ class EnvironmentRollout:
                 f"could not be finished: {describe(error)}",
                 remedy=f"buildonce resume {self.place.name}",
             ) from error
-        await self._finished("succeeded", self.release.image.digest, note)
-        self._say(f"{self.release.version} ({self.release.image.short}) is at {self._url}")
+        await self._log.finished("succeeded", self.release.image.digest, note, **self._seen())
+        self._log.say(f"{self.release.version} ({self.release.image.short}) is at {self._url}")
 
     async def _finish(self) -> str | None:
         """Make the candidate the current one; what could not be cleared away after that."""
@@ -325,14 +348,14 @@ class EnvironmentRollout:
         if candidate is None:
             return None
         try:
-            async with self._step("finish"):
+            async with self._log.step("finish"):
                 await self._write(self.target.finish, candidate)
         except LeaseLost:
             raise
         except Exception as error:
             if await self.target.pending() is not None:
                 raise
-            self._say(f"the previous release is not wholly removed yet: {describe(error)}")
+            self._log.say(f"the previous release is not wholly removed yet: {describe(error)}")
             return f"the previous release is not wholly removed: {describe(error)}"
         return None
 
@@ -354,27 +377,31 @@ class EnvironmentRollout:
         previous = self._previous
         restored: BaseException | None = None
         now: Deployed | None = None
-        with anyio.move_on_after(_UNDO_PATIENCE) as patience:
+        seconds = self.target.back_within
+        with anyio.move_on_after(seconds) as patience:
             try:
                 candidate = await self.target.pending()
                 if candidate is not None:
                     back = previous.version if previous else "nothing"
-                    self._say(f"going back to {back}: {cause}")
-                    await self._quietly("restore", state="started", why=cause)
+                    self._log.say(f"going back to {back}: {cause}")
+                    await self._log.quietly("restore", state="started", why=cause)
                     self._shifting(None)
+                    if previous is None and self._synthetic is not None:
+                        self._synthetic.end()
                     await self._write(self.target.restore, candidate, cause)
                     self._shifting(0)
-                    await self._quietly("restore", state="done")
+                    await self._log.quietly("restore", state="done")
                 now = await self.target.current()
             except Exception as second:
                 restored = second
         if isinstance(restored, LeaseLost):
             return restored
         if patience.cancelled_caught:
-            restored = TimeoutError(f"not done within {_UNDO_PATIENCE:g} s")
+            restored = TimeoutError(f"not done within {seconds:g} s")
         if restored is not None:
             both = f"{cause}; and going back failed: {describe(restored)}"
-            await self._finished_quietly("failed", previous, both)
+            digest = previous.digest if previous else None
+            await self._log.finished_quietly("failed", digest, both, **self._seen())
             return RollbackFailed(
                 f"the deployment to {self.place.name} failed: {both}",
                 remedy=f"buildonce resume {self.place.name}",
@@ -382,7 +409,8 @@ class EnvironmentRollout:
         if now is not None and now.rollout == self.id:
             # The release was in place when the record of it failed; the next one completes that.
             return error if isinstance(error, Exception) else RuntimeError(cause)
-        await self._finished_quietly("rolled-back", now, cause)
+        digest = now.digest if now else None
+        await self._log.finished_quietly("rolled-back", digest, cause, **self._seen())
         return RolledBack(
             self.place.name,
             cause,
@@ -394,81 +422,35 @@ class EnvironmentRollout:
     @asynccontextmanager
     async def _made_traffic(self) -> AsyncIterator[None]:
         config = self.place.rollout.synthetic
-        # Before anything serves there is nobody to ask.
-        if config is None or self._previous is None:
+        if config is None:
             yield
             return
         self._synthetic = Synthetic(self._url, config)
+        if self._previous is not None:
+            self._synthetic.begin()
         async with self._synthetic.running():
             yield
 
     def _shifting(self, percent: int | None) -> None:
         if self._synthetic is not None:
             self._synthetic.percent = percent
+            if percent:  # before anything serves there is nobody to ask
+                self._synthetic.begin()
 
     async def _write(self, change: Any, *args: Any) -> None:
         await self.lease.check()
         await change(*args)
 
     async def _watched(self, name: str, verdict: Verdict) -> None:
-        await self._record(
+        await self._log.record(
             "watch", watch=name, state=verdict.state, why=verdict.why, samples=verdict.samples
         )
 
-    def _say(self, text: str) -> None:
-        self.options.progress(f"{self.place.name}: {text}")
-
-    @asynccontextmanager
-    async def _step(self, name: str, **data: Any) -> AsyncIterator[dict[str, Any]]:
-        self._say(TELL[name].format(**data) if name in TELL else name)
-        await self._record(name, state="started", **data)
-        began = self.clock.monotonic()
-        found: dict[str, Any] = {}
-        try:
-            yield found
-        except BaseException as error:
-            took = self.clock.monotonic() - began
-            cause = describe(error)
-            if isinstance(error, anyio.get_cancelled_exc_class()) and self.decision.cause:
-                cause = describe(self.decision.cause)
-            await self._quietly(name, state="failed", seconds=took, cause=cause)
-            raise
-        took = self.clock.monotonic() - began
-        await self._record(name, state="done", **{**data, "seconds": took, **found})
-
-    async def _record(self, step: str, **data: Any) -> None:
-        await self._append("rollout.step", step=step, data=data)
-
-    async def _finished(self, result: str, digest: str | None, cause: str | None) -> None:
-        more: dict[str, Any] = {}
+    def _seen(self) -> dict[str, Any]:
+        """What goes with the rollout's end."""
+        seen: dict[str, Any] = {}
         if self._synthetic is not None:
-            more["traffic"] = self._synthetic.to_json()
+            seen["synthetic"] = self._synthetic.to_json()
         if self._guard is not None and self._guard.last:
-            more["verdict"] = self._guard.verdict.state
-        await self._append(
-            "rollout.finished",
-            result=result,
-            digest=digest,
-            seconds=max(0.0, self.clock.monotonic() - self._began),
-            cause=cause,
-            **more,
-        )
-
-    async def _quietly(self, step: str, **data: Any) -> None:
-        # A ledger that fails must neither hide the first failure nor stop the way back.
-        try:
-            await self._record(step, **data)
-        except LedgerError as error:
-            self._say(f"not recorded: {describe(error)}")
-
-    async def _finished_quietly(self, result: str, now: Deployed | None, cause: str) -> None:
-        try:
-            await self._finished(result, now.digest if now else None, cause)
-        except LedgerError as error:
-            self._say(f"not recorded: {describe(error)}")
-
-    async def _append(self, kind: str, **data: Any) -> None:
-        with anyio.CancelScope(shield=True):
-            await self.lease.check()
-        common = {"rollout": self.id, "environment": self.place.name}
-        await self.options.ledger.append(kind, run=self.options.run, data={**common, **data})
+            seen["verdict"] = self._guard.verdict.state
+        return seen

@@ -6,7 +6,7 @@
 
 A word is an in-toto statement in a DSSE envelope, signed with Ed25519: with the approver's own SSH
 key, whose public half is under [approvers], or, where nobody is listed, with a key that this
-machine's user keeps. Why this and not a signing service: docs/decisions/0005-approvals.md.
+machine's user keeps. Why this and not a signing service: docs/decisions/0009-approvals.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Requests that a rollout makes by itself, where there is no traffic to judge a release by.
 
     async with synthetic.running():
+        synthetic.begin()
         ...
     synthetic.split(10)          # {"requests": 412, "answers": {"sha256:…": 40, "sha256:…": 372}}
 
@@ -42,20 +43,29 @@ class Synthetic:
         self.failures: list[str] = []
         self.failed = 0
         self._answers: dict[int, Counter[str]] = {}
+        self._begun, self._ended = anyio.Event(), anyio.Event()
+
+    def begin(self) -> None:
+        """There is somebody to ask."""
+        self._begun.set()
+
+    def end(self) -> None:
+        """Ask no more."""
+        self._ended.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Ask while the block runs; what is under way at its end is waited for.
+        """Ask from `begin` until the block ends; what is under way at its end is waited for.
 
         Also while the block puts things back after it was cancelled: just then it is wanted.
         """
-        stop = anyio.Event()
         async with anyio.create_task_group() as group:
-            group.start_soon(self._stream, stop)
+            group.start_soon(self._stream)
             try:
                 yield
             finally:
-                stop.set()
+                self._begun.set()
+                self._ended.set()
 
     def split(self, percent: int) -> dict[str, Any]:
         """Who answered while the new release had that share of the traffic."""
@@ -66,22 +76,23 @@ class Synthetic:
         """All of it, for the ledger."""
         return {"requests": self.requests, "failed": self.failed, "failures": self.failures}
 
-    async def _stream(self, stop: anyio.Event) -> None:
+    async def _stream(self) -> None:
         limits = httpx.Limits(max_connections=_UNDER_WAY, max_keepalive_connections=20)
         with anyio.CancelScope(shield=True):
+            await self._begun.wait()
             async with (
                 httpx.AsyncClient(trust_env=False, timeout=30, limits=limits) as client,
                 anyio.create_task_group() as group,
             ):
                 began, number = anyio.current_time(), 0
-                while not stop.is_set():
+                while not self._ended.is_set():
                     group.start_soon(self._ask, client)
                     number += 1
                     pause = began + number / self.rate - anyio.current_time()
                     if pause < -1:  # this machine is too slow for the rate: do not pile them up
                         began, number = anyio.current_time(), 0
                     with anyio.move_on_after(max(0.0, pause)):
-                        await stop.wait()
+                        await self._ended.wait()
 
     async def _ask(self, client: httpx.AsyncClient) -> None:
         percent = self.percent

@@ -88,6 +88,31 @@ class Candidate:
     manifest: Manifest = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Counts:
+    """Answers to users' requests, by the balancer's own counters.
+
+    Attributes:
+        new, old: given by the candidate, and by what ran before it.
+        failed: how many of all were of status 5xx, also those that nobody but the balancer gave.
+    """
+
+    new: int
+    old: int
+    failed: int
+
+    def since(self, before: Counts) -> Counts:
+        """Only those after an earlier count; all, where a new balancer began at zero meanwhile."""
+        less = (self.new - before.new, self.old - before.old, self.failed - before.failed)
+        return self if min(less) < 0 else Counts(*less)
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts, and the candidate's share of the answers in percent (None of none)."""
+        total = self.new + self.old
+        share = round(100 * self.new / total, 2) if total else None
+        return {**asdict(self), "share": share}
+
+
 class Target(Protocol):
     """One environment's place. Failures are raised as `DeliveryError`.
 
@@ -100,6 +125,10 @@ class Target(Protocol):
 
     fence: int
     native: bool
+
+    @property
+    def back_within(self) -> float:
+        """Seconds in which `restore` must be done; nothing interrupts it before."""
 
     async def url(self) -> str:
         """Where the environment answers its users."""
@@ -134,6 +163,9 @@ class Target(Protocol):
 
         Asked for before the first shift, and again by whoever continues the rollout after a crash.
         """
+
+    async def counts(self, candidate: Candidate) -> Counts | None:
+        """Answers so far; None where the target does not count them."""
 
     async def shift(self, candidate: Candidate, percent: int) -> None:
         """Give the candidate this share of the traffic and the previous one the rest."""

@@ -8,7 +8,7 @@ run, stage or rollout without its `finished` event is `running` while its run is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
@@ -88,6 +88,30 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Share:
+    """Who answered at one step of a rollout, by the balancer's own counters.
+
+    Attributes:
+        percent: of the traffic that the new release was to have.
+        seconds: for how long it was watched so.
+        new, old: answers of the new release, and of what ran before.
+        failed: how many of all were failures (5xx).
+    """
+
+    percent: int
+    seconds: float
+    new: int
+    old: int
+    failed: int
+
+    @property
+    def measured(self) -> float | None:
+        """Percent of the answers that the new release gave; None of none."""
+        total = self.new + self.old
+        return 100 * self.new / total if total else None
+
+
+@dataclass(frozen=True)
 class Rollout:
     """A release's way into an environment.
 
@@ -130,6 +154,20 @@ class Rollout:
         return next(
             (s.data["manifest"] for s in reversed(self.steps) if s.data.get("manifest")), None
         )
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """How the answers were split, step by step, where that was counted."""
+        found = []
+        for step in self.steps:
+            counted = step.data.get("traffic")
+            if not isinstance(counted, Mapping):
+                continue
+            told = {**step.data, **counted}
+            values: dict[str, Any] = {field.name: told.get(field.name) for field in fields(Share)}
+            if all(isinstance(value, int | float) for value in values.values()):
+                found.append(Share(**values))
+        return tuple(found)
 
     @property
     def succeeded(self) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import dagger
 
 from buildonce.errors import BuildonceError, ExitCode
-from buildonce.report import CheckRecord, Problem, Result
+from buildonce.pipeline.journal import Journal
+from buildonce.report import CheckRecord, Problem, Result, RunRecord
 
 _SHOWN_LINES = 8
 
@@ -75,6 +76,32 @@ def explain(error: BaseException) -> tuple[Problem, ExitCode, bool]:
         )
     cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return Problem(f"unexpected error: {cause}"), ExitCode.TOOL_FAILED, True
+
+
+def note_problem(error: BaseException, journal: Journal | None, record: RunRecord) -> None:
+    """Have the run end with this error, unless it ended with another one before."""
+    if record.exit_code:
+        return
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        record.exit_code = ExitCode.INTERRUPTED
+        record.problem = Problem("interrupted")
+        return
+    problem, record.exit_code, keep = explain(error)
+    record.problem = problem
+    if consequence := _consequence(record):
+        problem.message += f"\n{consequence}"
+    if keep and journal is not None:
+        journal.debug(error)
+        if problem.remedy is None:
+            problem.remedy = "see out/debug.log for the traceback"
+
+
+def _consequence(record: RunRecord) -> str:
+    """What did not happen because of the problem: whoever reads it wonders."""
+    if record.release is None:
+        return "nothing was pushed, nothing was deployed" if record.stages else ""
+    there = ", ".join(rollout.environment for rollout in record.rollouts)
+    return f"the release is pushed, and deployed to {there or 'no environment'}"
 
 
 def weightiest(error: BaseException) -> BaseException:

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from buildonce.config import Config, ConfigError
 from buildonce.config.mistakes import did_you_mean
+from buildonce.report import RunRecord
 from buildonce.stages import Waiver
 
 _WAIVERS = "waivers"
@@ -82,3 +83,15 @@ def waivers_of(check: str, config: Config) -> tuple[Waiver, ...]:
         for number, waiver in enumerate(config.waivers)
         if waiver.check == check
     )
+
+
+def unused_options(config: Config, record: RunRecord) -> list[str]:
+    """Tables of options and waivers that no check of the run took: most likely misspelt."""
+    names = {check.name for stage in record.stages for check in stage.checks}
+    tables = [(name, ("checks", name)) for name in config.checks]
+    tables += [(w.check, (_WAIVERS, str(n))) for n, w in enumerate(config.waivers)]
+    return [
+        f"{config.where(*keys)}: no check is called {name!r}"
+        for name, keys in tables
+        if name not in names
+    ]

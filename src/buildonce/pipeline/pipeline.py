@@ -16,22 +16,22 @@ import dagger
 from dagger import dag
 from opentelemetry import trace
 
-from buildonce.config import Config, ConfigError, StageConfig
+from buildonce.config import Config, StageConfig
 from buildonce.errors import BuildonceError, ExitCode
 from buildonce.ledger import Ledger, new_run_id
+from buildonce.pipeline.budget import Budget
 from buildonce.pipeline.checks import Checks, Running
-from buildonce.pipeline.errors import explain, gate_error
+from buildonce.pipeline.errors import gate_error, note_problem
 from buildonce.pipeline.history import History, read_history
 from buildonce.pipeline.journal import Journal
+from buildonce.pipeline.options import unused_options
 from buildonce.pipeline.pull_request import asked_for_pull_request
 from buildonce.pipeline.releasing import Build, Releasing
 from buildonce.pipeline.signals import until_signal
 from buildonce.pipeline.stage import run_stage
 from buildonce.release import Release, Revision, read_revision
 from buildonce.report import (
-    Problem,
     Progress,
-    RolloutRecord,
     RunRecord,
     StageRecord,
     clear_reports,
@@ -43,6 +43,8 @@ from buildonce.stages import Deployment
 if TYPE_CHECKING:
     from buildonce.advisories import Database
     from buildonce.delivery.smoke import Smoke
+    from buildonce.delivery.waves import To
+    from buildonce.pipeline.deploying import AfterWave
 
 _tracer = trace.get_tracer("buildonce")
 
@@ -80,6 +82,7 @@ class Pipeline:
         self._ledger = ledger
         self._journal = journal
         self._stage: StageRecord | None = None
+        self._budget = Budget(None)
 
     @classmethod
     @asynccontextmanager
@@ -148,9 +151,9 @@ class Pipeline:
                             record_exception=False,
                         ):
                             yield pipeline
-                            pipeline._note_unused_options()
+                            record.notes += unused_options(config, record)
                 except BaseException as error:
-                    _note_problem(error, journal, record)
+                    note_problem(error, journal, record)
                     if not isinstance(error, Exception):
                         raise
                 finally:
@@ -161,7 +164,7 @@ class Pipeline:
                             "run.finished", {"result": record.result, "seconds": record.seconds}
                         )
         except Exception as error:
-            _note_problem(error, journal, record)
+            note_problem(error, journal, record)
         record.seconds = time.monotonic() - began
         if journal is not None:
             await anyio.to_thread.run_sync(write_reports, record, journal.out)
@@ -236,7 +239,8 @@ class Pipeline:
 
         Args:
             name: of the stage; `[stages.<name>]` of the configuration has its budget and warning.
-            budget: how long it may take, in place of the configured time.
+            budget: how long it may take, in place of the configured time; waiting for people does
+                not count.
             warn: from when on it is called slow, in place of the configured time.
 
         Raises:
@@ -248,11 +252,9 @@ class Pipeline:
                 remedy="begin a stage after the one before it has ended",
             )
         configured = self.config.stages.get(name, StageConfig())
+        self._budget = Budget(budget or configured.budget)
         async with run_stage(
-            name,
-            self._journal,
-            budget=budget or configured.budget,
-            warn=warn or configured.warn,
+            name, self._journal, budget=self._budget, warn=warn or configured.warn
         ) as self._stage:
             try:
                 yield
@@ -306,70 +308,59 @@ class Pipeline:
         self._journal.progress.say(f"  {state}: {release.version} {release.image.digest}")
         return release
 
-    async def deploy(self, release: Release, *, to: str, smoke: Smoke | None = None) -> Deployment:
-        """Deploy a release: start it, wait for its health, shift traffic, smoke test.
+    async def deploy(
+        self,
+        release: Release,
+        *,
+        to: To,
+        smoke: Smoke | None = None,
+        after_wave: AfterWave | None = None,
+        bake: timedelta | None = None,
+    ) -> Deployment:
+        """Deploy a release: start it, wait for its health, shift traffic, smoke test, bake.
+
+        All environments stay or go back together. While a person is awaited, the stage's budget
+        stands still.
 
         Args:
             release: what to deploy; its image is pulled by digest.
-            to: the environment's name in the configuration.
-            smoke: gets the environment's URL and raises `SmokeFailed` to have it rolled back;
+            to: name of an environment or of `[waves]`; or waves as nested lists of environments:
+                those of a wave side by side, the next wave after it.
+            smoke: gets an environment's URL and raises `SmokeFailed` to have it rolled back;
                 without one, the environment's `smoke_path` must answer 200 from this very digest.
+            after_wave: tests of each wave, once all its traffic is on the release: gets its
+                deployments; what it raises brings all environments back.
+            bake: how long to watch after each wave but the last, in place of the configured time.
 
         Returns:
-            The way for containers to what now runs there.
+            The way for containers to what now runs there; of several, to the last one.
 
         Raises:
-            RolledBack: it failed, and what ran before runs again.
-            ConfigError: the pipeline may not deploy there, or not yet.
+            PolicyDenied: a policy keeps it out. ApprovalRefused: a person. WindowClosed: not now.
+            RolledBack: it failed, and what ran before runs again, everywhere.
+            ConfigError, OutOfOrder: the pipeline may not deploy there, or not yet.
+
+        Example:
+            async def tests(wave):
+                async with pipeline.parallel() as checks:
+                    for deployment in wave:
+                        checks.start(smoke_test, deployment, python)
+
+            await pipeline.deploy(release, to=[["pilot"], ["eu", "us"]], after_wave=tests)
         """
         self._refuse_for_pull_requests("is deployed nowhere")
+        self._current_stage("deployments")
         # Here and not above: a pipeline that deploys nothing needs none of it.
-        from buildonce import delivery
+        from buildonce.pipeline.deploying import Deploying
 
-        environment = self.config.environment(to)
-        self._current_stage(f"the deployment to {to}")
-        if environment.deploy == "on-demand":
-            raise ConfigError(
-                f"{self.config.where('environments', to, 'deploy')}: {to} is deployed on demand, "
-                "never by a pipeline",
-                remedy=f"buildonce deploy {to}",
-            )
-        if environment.after is not None:
-            before = await self._ledger.current(environment.after)
-            if before is None or before.digest != release.image.digest:
-                raise ConfigError(
-                    f"{to} comes after {environment.after}, where this release does not run",
-                    remedy=f'await pipeline.deploy(release, to="{environment.after}") before it',
-                )
-        if smoke is None:
-            smoke = delivery.http_smoke(environment.smoke_path, digest=release.image.digest)
-        progress = self._journal.progress
-        with _tracer.start_as_current_span(
-            f"deploy {to}",
-            attributes={"cicd.pipeline.task.name": to, "cicd.pipeline.task.type": "deploy"},
-        ):
-            rollout = await delivery.deploy(
-                release,
-                environment,
-                project=self.config.project.name,
-                ledger=self._ledger,
-                run=self.run,
-                smoke=smoke,
-                progress=lambda line: progress.say(f"  {line}"),
-            )
-        # Where nothing changed, what runs there was brought by the rollout that the step names.
-        found = [step for step in rollout.steps if step.name == "unchanged"]
-        changed = not found
-        brought_by = rollout.id if changed else found[-1].data["rollout"]
-        self._journal.record.rollouts.append(
-            RolloutRecord(to, environment.url, changed, release.image.digest)
-        )
-        port = environment.local_port
-        forward = dagger.PortForward(backend=port, frontend=port)
-        return Deployment(
-            service=dag.host().service([forward]),
-            port=port,
-            identity=f"{release.image.digest} {brought_by}",
+        deploying = Deploying(self.config, self._ledger, self._journal, actor=_actor())
+        return await deploying.deploy(
+            release,
+            to,
+            smoke=smoke,
+            after_wave=after_wave,
+            bake=bake,
+            awaiting=self._budget.paused,
         )
 
     async def _record_release(self, release: Release) -> None:
@@ -393,43 +384,6 @@ class Pipeline:
                 remedy='async with pipeline.stage("commit"): …',
             )
         return self._stage
-
-    def _note_unused_options(self) -> None:
-        """A table of options that no check took is most likely misspelt."""
-        names = {c.name for stage in self._journal.record.stages for c in stage.checks}
-        for name in self.config.checks:
-            if name not in names:
-                where = self.config.where("checks", name)
-                self._journal.record.notes.append(f"{where}: no check is called {name!r}")
-        for number, waiver in enumerate(self.config.waivers):
-            if waiver.check not in names:
-                where = self.config.where("waivers", str(number))
-                self._journal.record.notes.append(f"{where}: no check is called {waiver.check!r}")
-
-
-def _note_problem(error: BaseException, journal: Journal | None, record: RunRecord) -> None:
-    if record.exit_code:
-        return
-    if isinstance(error, SystemExit | KeyboardInterrupt):
-        record.exit_code = ExitCode.INTERRUPTED
-        record.problem = Problem("interrupted")
-        return
-    problem, record.exit_code, keep = explain(error)
-    record.problem = problem
-    if consequence := _consequence(record):
-        problem.message += f"\n{consequence}"
-    if keep and journal is not None:
-        journal.debug(error)
-        if problem.remedy is None:
-            problem.remedy = "see out/debug.log for the traceback"
-
-
-def _consequence(record: RunRecord) -> str:
-    """What did not happen because of the problem: whoever reads it wonders."""
-    if record.release is None:
-        return "nothing was pushed, nothing was deployed" if record.stages else ""
-    there = ", ".join(rollout.environment for rollout in record.rollouts)
-    return f"the release is pushed, and deployed to {there or 'no environment'}"
 
 
 def _actor() -> str:

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-import anyio
 from opentelemetry import trace
 
 from buildonce.errors import ExitCode
+from buildonce.pipeline.budget import Budget
 from buildonce.pipeline.errors import StageTimedOut, explain
 from buildonce.pipeline.journal import Journal
 from buildonce.report import Result, StageRecord, duration
@@ -23,15 +23,15 @@ _tracer = trace.get_tracer("buildonce")
 
 @asynccontextmanager
 async def run_stage(
-    name: str, journal: Journal, *, budget: timedelta | None, warn: timedelta | None
+    name: str, journal: Journal, *, budget: Budget, warn: timedelta | None
 ) -> AsyncIterator[StageRecord]:
     """Run the body as a stage: recorded, traced, and ended when its budget is spent.
 
     Args:
         name: of the stage.
         journal: where it is told.
-        budget: how long it may take; None for ever.
-        warn: when it is said that it is slow; None for never.
+        budget: how long it may take.
+        warn: when it is said that it is slow, people not counted; None for never.
 
     Raises:
         StageTimedOut: the budget was spent, and the body ended for it.
@@ -45,12 +45,11 @@ async def run_stage(
         name, attributes=attributes, record_exception=False, set_status_on_exception=False
     ) as span:
         result, summary = Result.CANCELLED, "cancelled"
-        scope = anyio.move_on_after(budget.total_seconds() if budget else None)
         try:
-            with scope:
+            with budget.running():
                 yield stage
-            if scope.cancelled_caught:
-                raise _timed_out(stage, budget)
+            if budget.ended:
+                raise _timed_out(stage, budget.allowed)
             result, summary = Result.PASSED, "passed"
         except Exception as error:
             problem, code, _ = explain(error)
@@ -59,10 +58,11 @@ async def run_stage(
             raise
         finally:
             # A body that had to put things back may end with an error of its own after the time.
-            if scope.cancel_called:
+            if budget.spent:
                 result = Result.TIMED_OUT
             stage.result, stage.seconds = result, time.monotonic() - started
-            if warn and stage.seconds > warn.total_seconds():
+            stage.awaited = budget.awaited
+            if warn and stage.seconds - stage.awaited > warn.total_seconds():
                 wanted = duration(warn.total_seconds())
                 stage.late = f"slower than its warning of {wanted}"
                 journal.progress.say(f"{name} took {duration(stage.seconds)}: {stage.late}")

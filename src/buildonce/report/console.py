@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from buildonce.errors import ExitCode
-from buildonce.report.record import CheckRecord, Result, RunRecord, StageRecord
+from buildonce.report.record import CheckRecord, Result, RolloutRecord, RunRecord, StageRecord
 from buildonce.visible import on_one_line, visible
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def summarize(record: RunRecord, stream: TextIO | None = None) -> None:
     for stage in record.stages:
         table.add_row(
             Text(stage.name, "bold"), "", _ended(stage.result), duration(stage.seconds),
-            "cached" if stage.cached else "", stage.late or "",
+            "cached" if stage.cached else "", _stage_remark(stage),
         )  # fmt: skip
         for check in stage.checks:
             table.add_row(
@@ -122,6 +122,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def _stage_remark(stage: StageRecord) -> str:
+    awaited = f"{duration(stage.awaited)} of it for people" if stage.awaited >= 0.1 else ""
+    return "; ".join(filter(None, (stage.late, awaited)))
+
+
 def _cut(text: str) -> str:
     first = visible(text.partition("\n")[0])
     return first if len(first) <= _SHOWN_SUMMARY else f"{first[: _SHOWN_SUMMARY - 1]}…"
@@ -145,8 +150,22 @@ def _facts(record: RunRecord) -> Iterator[tuple[str, str]]:
     for rollout in record.rollouts:
         state = "deployed" if rollout.changed else "runs there already"
         yield rollout.environment, f"{rollout.url}  {state}: {rollout.digest[:19]}"
+        if rollout.shares:
+            yield "", f"answers by the new release: {_split(rollout)}"
     if record.files:
         yield "files", "  ".join(record.files)
+
+
+def _split(rollout: RolloutRecord) -> str:
+    """ "10.0 % of 402 at 10 %, 50.1 % of 399 at 50 %; none failed"."""
+    steps = []
+    for share in rollout.shares:
+        seen = "nobody asked"
+        if share.measured is not None:
+            seen = f"{share.measured:.1f} % of {share.new + share.old}"
+        steps.append(f"{seen} at {share.percent} %")
+    failed = sum(share.failed for share in rollout.shares)
+    return f"{', '.join(steps)}; {failed or 'none'} failed"
 
 
 def _remarks(record: RunRecord) -> Iterator[str]:

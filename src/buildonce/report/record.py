@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from buildonce.errors import ExitCode
+from buildonce.ledger.views import Share
 from buildonce.release import Release
 from buildonce.stages import Evidence, Failure, Finding, Waived
 
@@ -64,11 +65,14 @@ class CheckRecord:
 
 @dataclass
 class StageRecord:
-    """A stage and its checks. `late` says that it took longer than its warning."""
+    """A stage and its checks. `late` says that it took longer than its warning; `awaited` seconds
+    of `seconds` it waited for people.
+    """
 
     name: str
     result: Result | None = None
     seconds: float = 0.0
+    awaited: float = 0.0
     late: str | None = None
     checks: list[CheckRecord] = field(default_factory=list)
 
@@ -86,12 +90,25 @@ class StageRecord:
 
 @dataclass
 class RolloutRecord:
-    """A deployment. `changed` is False when the release already ran there."""
+    """A deployment.
+
+    Args:
+        environment, url: where.
+        changed: False when the release already ran there.
+        digest: of the release.
+        shares: who answered at each step at which it was watched, by the balancer's counters.
+    """
 
     environment: str
     url: str
     changed: bool
     digest: str
+    shares: tuple[Share, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON data; each share of the answers also as `measured`, in percent."""
+        shares = [{**asdict(one), "measured": one.measured} for one in self.shares]
+        return {**asdict(self), "shares": shares}
 
 
 @dataclass
@@ -154,7 +171,7 @@ class RunRecord:
                 "changed": self.release_changed,
             },
             "stages": [_stage_json(stage) for stage in self.stages],
-            "rollouts": [vars(rollout) for rollout in self.rollouts],
+            "rollouts": [rollout.to_json() for rollout in self.rollouts],
             "notes": self.notes,
             "files": self.files,
         }  # fmt: skip
@@ -165,6 +182,7 @@ def _stage_json(stage: StageRecord) -> dict[str, Any]:
         "stage": stage.name,
         "result": stage.result,
         "seconds": round(stage.seconds, 3),
+        "awaited": round(stage.awaited, 3),
         "cached": stage.cached,
         "checks": [
             {

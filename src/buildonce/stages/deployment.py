@@ -1,6 +1,7 @@
 """Tests against what is deployed; containers reach it as a Dagger service.
 
-production = Deployment(dag.host().service(ports=[PortForward(backend=8103)]), 8103, "sha256:…")
+service = dag.host().service(ports=[PortForward(backend=8103)])
+production = Deployment(service, 8103, "sha256:…", "production")
 check = await smoke_test(production, python)
 """
 
@@ -43,27 +44,31 @@ class Deployment:
     """A running deployment, as containers reach it.
 
     Args:
-        service: the way to it.
+        service: the way to it; None where containers reach its `url` by themselves.
         port: the port of the service.
         identity: what runs there (a digest, a rollout): a test that passed against it is run again
             when this changes.
+        environment: its name.
+        url: where it answers, without a service.
     """
 
-    service: dagger.Service
-    port: int
+    service: dagger.Service | None
+    port: int | None
     identity: str
+    environment: str = ""
+    url: str = ""
 
     @property
     def base_url(self) -> str:
         """The address inside a container that `bind` returned."""
-        return f"http://{_ALIAS}:{self.port}"
+        return self.url if self.service is None else f"http://{_ALIAS}:{self.port}"
 
     def bind(self, container: dagger.Container) -> dagger.Container:
         """The container with a way to the deployment, and its address in BASE_URL."""
-        return (
-            container.with_service_binding(_ALIAS, self.service)
-            .with_env_variable("BASE_URL", self.base_url)
-            .with_env_variable("DEPLOYMENT", self.identity)
+        if self.service is not None:
+            container = container.with_service_binding(_ALIAS, self.service)
+        return container.with_env_variable("BASE_URL", self.base_url).with_env_variable(
+            "DEPLOYMENT", self.identity
         )
 
 
