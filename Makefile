@@ -12,8 +12,14 @@ RUN := $(BIN)/buildonce
 pipeline: setup ## Set up what is missing and ship the dashboard, commit to production
 	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(RUN) run $(BIN)/python ci/main.py
 
+pipeline-aws: $(VENV)/.test setup ## The same pipeline, to three simulated AWS accounts on this machine
+	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile),aws-simulated" $(BIN)/python -m tests.aws -- sh -ec '\
+	    for each in staging production; do $(RUN) env apply $$each --as dashboard-stacks; done; \
+	    $(RUN) run $(BIN)/python ci/main.py; \
+	    $(BIN)/python -m tests.aws.listing'
+
 test: $(VENV)/.test setup ## Set up what is missing and run all tests
-	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-unit: $(VENV)/.test ## Run the tests that need nothing of the machine
 	@$(BIN)/python -m pytest -m "not e2e" $(ARGS)

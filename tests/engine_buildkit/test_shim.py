@@ -35,13 +35,18 @@ def run(shim: Path, out: Path, *args: str, **options: Any) -> subprocess.Complet
     )
 
 
-def test_its_own_tests(tmp_path: Path) -> None:
+def test_its_own_tests(go_cache: Path) -> None:
     go = shutil.which("go")
     if go is None:
         pytest.skip("no Go toolchain on the PATH")
-    env = {**os.environ, "GOFLAGS": "-mod=mod", "GOCACHE": str(tmp_path / "cache")}
+    env = {**os.environ, "GOFLAGS": "-mod=mod", "GOCACHE": str(go_cache)}
     result = subprocess.run(
-        [go, "test", "./..."], cwd=SOURCE, env=env, capture_output=True, text=True, check=False
+        [go, "test", "-count=1", "./..."],
+        cwd=SOURCE,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -49,10 +49,10 @@ def test_brackets_within_texts_do_not_count() -> None:
 def test_fragments_that_double_are_refused_at_once() -> None:
     fragments = [f"fragment f{i} on Query {{ ...f{i + 1} ...f{i + 1} }}" for i in range(60)]
     query = "{...f0} " + " ".join(fragments) + " fragment f60 on Query { version }"
-    begun = time.perf_counter()
+    begun = time.process_time()  # of this process: however busy the machine is
     with pytest.raises(limits.QueryRejected):
         limits.parse_bounded(query)
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_schema_is_asked_for_alone() -> None:
     "unit", ['"', '"\\', '"""', '"""\\"""', '"a', '\\"', '"""a\n', "#", "{a", "...a "]
 )
 def test_measuring_takes_time_in_proportion(unit: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()  # of this process: however busy the machine is
     with contextlib.suppress(GraphQLError):
         limits.parse_bounded("{" + unit * 100_000)
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5

@@ -119,10 +119,10 @@ def test_nothing_a_terminal_obeys_is_left(hostile: str) -> None:
 def test_cleaning_takes_time_in_proportion() -> None:
     import time
 
-    begun = time.perf_counter()
+    begun = time.process_time()  # of this process: however busy the machine is
     for unit in ("\x1b]", "\x1b[", "\x1b[0;", "\r", "\x1bP\x1b"):
         text.clean(unit * 100_000, colours=True)
-    assert time.perf_counter() - begun < 3
+    assert time.process_time() - begun < 3
 
 
 # -- model --------------------------------------------------------------------------------------

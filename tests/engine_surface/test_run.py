@@ -12,12 +12,13 @@ import subprocess
 import sys
 import textwrap
 import time
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.oldest import oldest_client
 
 CONFTEST = Path(__file__).with_name("conftest.py")
 # The command line of buildonce, with the fake engine of conftest.py in the place of the real one.
@@ -41,12 +42,12 @@ async def open_engine(on_event):
 
     class Session:
         async def execute(self, document, variables, operation, context):
-            number = str(time.perf_counter())
-            step = VertexEvent(number, context.parent_span, "exec it", started=time.time())
+            number, name = str(time.perf_counter()), os.environ.get("FAKE_NAME", "exec it")
+            step = VertexEvent(number, context.parent_span, name, started=time.time())
             on_event(step)
             result = await engine.execute(document, variables, operation, context)
             error = "failed" if result.errors else None
-            on_event(VertexEvent(number, context.parent_span, "exec it", step.started,
+            on_event(VertexEvent(number, context.parent_span, name, step.started,
                                  time.time(), error=error))
             return result
 
@@ -472,26 +473,17 @@ def test_the_client_starts_a_session_by_itself(
     assert done.stdout.endswith("exit code 3\n")
 
 
-@pytest.fixture
-def oldest_client(tmp_path: Path) -> Iterator[Path]:
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    subprocess.run([*pip, "--dest", str(tmp_path / "old"), "dagger-io==0.19.0"], check=True)
-    (wheel,) = (tmp_path / "old").glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "old")
-    yield tmp_path / "old"
-
-
 @pytest.mark.e2e
 def test_the_oldest_client_runs_and_starts_sessions(
-    buildonce: list[str], environment: dict[str, str], program: Any, oldest_client: Path
+    buildonce: list[str], environment: dict[str, str], program: Any
 ) -> None:
-    environment["PYTHONPATH"] = str(oldest_client)
+    environment["PYTHONPATH"] = str(oldest_client())
     done = call([*buildonce, "run", *program(PIPELINE)], environment)
     assert done.returncode == 3
     assert "acceptance: failed after" in done.stderr
     # It reads nothing of our standard error: 100 kB of progress must not stop the session.
-    done = provisioned(buildonce, environment, program(PROVISIONED), 900)
+    environment["FAKE_NAME"] = "exec it " + "x" * 1000
+    done = provisioned(buildonce, environment, program(PROVISIONED), 100)
     assert done.returncode == 0, done.stderr
-    assert str(oldest_client) in done.stdout
+    assert str(oldest_client()) in done.stdout
     assert done.stdout.endswith("exit code 3\n")

@@ -171,8 +171,11 @@ def test_a_go_that_is_too_old_is_passed_over(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.e2e
-async def test_building_for_real(sandbox: Sandbox, shim: OwnModule) -> None:
+async def test_building_for_real(
+    sandbox: Sandbox, shim: OwnModule, go_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A static program for another architecture, by whatever Go there is (or is fetched)."""
+    monkeypatch.setenv("GOCACHE", str(go_cache))
     built = await ensure("shim", goarch="arm64")
     header = built.path.read_bytes()[:20]
     assert header[:4] == b"\x7fELF"
