@@ -134,13 +134,14 @@ def _ecs(scope: Scope) -> list[dict[str, Any]]:
     ]
     if native:
         deployments = scope.arn("ecs", f"service-deployment/{name}/{name}/*")
+        pauses = scope.environment.service.strategy != "rolling"
         statements += [
             allow("ListDeployments", ["ecs:ListServiceDeployments"], services),
             allow("Pointer", ["ecs:TagResource"], services),
             allow(
                 "Deployments",
                 [
-                    "ecs:ContinueServiceDeployment",
+                    *(["ecs:ContinueServiceDeployment"] if pauses else []),
                     "ecs:DescribeServiceDeployments",
                     "ecs:StopServiceDeployment",
                 ],

@@ -18,6 +18,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Protocol, cast
 
 import anyio
@@ -303,4 +304,14 @@ def _connect() -> Any:
             "environments in AWS accounts need boto3, which is not installed",
             remedy="pip install 'buildonce[aws]'",
         ) from error
-    return botocore.session.Session()
+    session = botocore.session.Session()
+    session.register_component("data_loader", _models())
+    return session
+
+
+@cache
+def _models() -> Any:
+    """botocore's descriptions of the services, read once for all sessions: megabytes of JSON."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
