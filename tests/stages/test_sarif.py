@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buildonce.severity import SEVERITIES
 from buildonce.stages import Finding, Waived, Waiver
 from buildonce.stages.sarif import MAXIMUM_BYTES, NotSarif, Rule, read_sarif, write_sarif
-from buildonce.stages.severity import SEVERITIES
 
 FOUND = Finding(
     "py-eval", "eval of input", "src/a b.py", 7, severity="critical", cwe=("CWE-95",),

@@ -5,9 +5,9 @@ from datetime import date, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buildonce.severity import SEVERITIES, at_least, from_score, to_score
 from buildonce.stages import Finding, Waiver, apply_waivers
 from buildonce.stages.finding import Fingerprints, fingerprint
-from buildonce.stages.severity import SEVERITIES, at_least, from_score, to_score
 
 TODAY = date(2026, 11, 21)
 FINDING = Finding(

@@ -16,6 +16,7 @@
 A check returns a `Check`, also when it failed; it raises when it could not be made at all.
 """
 
+from buildonce.severity import Severity
 from buildonce.stages.check import Check
 from buildonce.stages.deployment import Deployment, acceptance_tests, smoke_test
 from buildonce.stages.environment import python_environment, scanner_environment
@@ -29,7 +30,6 @@ from buildonce.stages.sast import sast
 from buildonce.stages.sbom import sbom_image, sbom_python
 from buildonce.stages.sca import sca
 from buildonce.stages.secrets import secrets
-from buildonce.stages.severity import Severity
 from buildonce.stages.tool import ToolBroken, ToolRun, run_tool
 from buildonce.stages.type_check import type_check
 from buildonce.stages.unit_tests import unit_tests

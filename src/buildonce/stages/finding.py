@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from buildonce.stages.severity import Severity
+from buildonce.severity import Severity
 
 
 @dataclass(frozen=True)

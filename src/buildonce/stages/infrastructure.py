@@ -16,13 +16,13 @@ from typing import Final
 import dagger
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from buildonce.severity import Severity, at_least
 from buildonce.stages.check import Check, Failure, Finding, count, latest
 from buildonce.stages.environment import PROJECT, in_project, scanner_environment
 from buildonce.stages.evidence import result_evidence, text_file
 from buildonce.stages.finding import Fingerprints
 from buildonce.stages.pytest_run import JUNIT, PytestRun, run_pytest
 from buildonce.stages.sarif import write_sarif
-from buildonce.stages.severity import Severity, at_least
 from buildonce.stages.tasks import tasks
 from buildonce.stages.tool import ToolRun, run_tool
 from buildonce.stages.waivers import Waiver, apply_waivers

@@ -20,8 +20,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from buildonce.severity import SEVERITIES, Severity, from_score, to_score
 from buildonce.stages.finding import Finding
-from buildonce.stages.severity import SEVERITIES, Severity, from_score, to_score
 from buildonce.stages.waivers import Waived
 
 SCHEMA = (

@@ -20,11 +20,11 @@ from typing import Any
 import dagger
 from dagger import dag
 
+from buildonce.severity import Severity, at_least, from_score
 from buildonce.stages.check import Check, count, latest
 from buildonce.stages.evidence import sarif_evidence, text_file
 from buildonce.stages.finding import Finding, Fingerprints
 from buildonce.stages.sarif import write_sarif
-from buildonce.stages.severity import Severity, at_least, from_score
 from buildonce.stages.tool import ToolRun, run_tool
 from buildonce.stages.waivers import Waiver, apply_waivers
 

@@ -23,13 +23,13 @@ from buildonce.advisories.database import ARCHIVE, LAYOUT
 from buildonce.advisories.matching import SUPPORTED, find, grouped
 from buildonce.advisories.packages import packages_of
 from buildonce.predicates import VULNERABILITIES
+from buildonce.severity import Severity
 from buildonce.stages.check import Check
 from buildonce.stages.evidence import Evidence, json_file, text_file
 from buildonce.stages.sarif import write_sarif
 from buildonce.stages.sbom import MAX_SBOM
 from buildonce.stages.sca_scanner import NOT_LOADED, AnswerUnreadable, answer, question
 from buildonce.stages.sca_verdict import Rules, Unscored, below, judged, predicate, summary
-from buildonce.stages.severity import Severity
 from buildonce.stages.tasks import tasks
 from buildonce.stages.tool import REPORTS, ToolRun, run_tool
 from buildonce.stages.waivers import Waiver, apply_waivers

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 from buildonce.advisories import Database, SbomPackage, Vulnerability
+from buildonce.severity import Severity, at_least
 from buildonce.stages.check import count
 from buildonce.stages.finding import Finding, fingerprint
-from buildonce.stages.severity import Severity, at_least
 from buildonce.stages.waivers import Waived
 
 Unscored = Severity | Literal["fail"]
