@@ -3,11 +3,12 @@
     buildonce run python ci/main.py      (or, with Docker: dagger run python ci/main.py)
 
     commit       secrets in files and history (ends the others)
-                 format and lint, type check ──────────────┐
-                 unit tests ───────────────────────────────┤
-                 build the image ─▶ SBOMs ─▶ vulnerabilities ─┴▶ release: pushed once and signed
-    acceptance   deploy to staging ──┬─▶ smoke test              with all this evidence; from
-                                     └─▶ acceptance tests        here on it is a digest
+                 format and lint, types, unit tests ──────┐
+                 quality, flaws, templates ───────────────┤
+                 build the image ─▶ SBOMs ─▶ licences ────┤
+                                      └────▶ known flaws ─┴▶ release: pushed once and signed
+    acceptance   deploy to staging ──┬─▶ smoke test          with all this evidence; from here
+                                     └─▶ acceptance tests    on it is a digest
     production   deploy to production, by the same code
 
 Every deployment ends with the environment's smoke path; a failure puts back what ran before. With
@@ -20,21 +21,9 @@ import sys
 
 import anyio
 
+from buildonce import stages
 from buildonce.pipeline import Pipeline
-from buildonce.stages import (
-    acceptance_tests,
-    build_image,
-    format_and_lint,
-    licences,
-    python_environment,
-    sbom_image,
-    sbom_python,
-    sca,
-    secrets,
-    smoke_test,
-    type_check,
-    unit_tests,
-)
+from buildonce.stages import python_environment, scanner_environment
 
 
 async def main() -> None:
@@ -42,21 +31,27 @@ async def main() -> None:
         source = pipeline.source()
         python = pipeline.image("python")
         tools = python_environment(python, source.file("requirements/dev.txt"))
+        ruff, quality, semgrep = (
+            scanner_environment(name, python) for name in ("ruff", "quality", "semgrep")
+        )
+        gitleaks, osv_scanner, syft = map(pipeline.tool, ("gitleaks", "osv-scanner", "syft"))
         base = {"PYTHON_IMAGE": pipeline.config.image("python")}
 
         async with pipeline.stage("commit"):
             async with pipeline.parallel() as checks:
-                checks.fail_fast(secrets, source, pipeline.history(), pipeline.tool("gitleaks"))
-                checks.start(format_and_lint, source, tools)
-                checks.start(type_check, source, tools)
-                checks.start(unit_tests, source, tools)
-                image = checks.start(pipeline.once(build_image), source, build_args=base)
-                sboms = [
-                    checks.start(sbom_python, image, python),
-                    checks.start(sbom_image, image, python, pipeline.tool("syft")),
-                ]
-                checks.start(licences, sboms[:1])
-                checks.start(sca, sboms, pipeline.tool("osv-scanner"), await pipeline.advisories())
+                checks.fail_fast(stages.secrets, source, pipeline.history(), gitleaks)
+                checks.start(stages.format_and_lint, source, ruff)
+                checks.start(stages.type_check, source, tools)
+                checks.start(stages.unit_tests, source, tools)
+                checks.start(stages.code_quality, source, quality)
+                checks.start(stages.sast, source, semgrep)
+                checks.start(stages.infrastructure, source, python)
+                image = checks.start(pipeline.once(stages.build_image), source, build_args=base)
+                packages = checks.start(stages.sbom_python, image, python)
+                everything = checks.start(stages.sbom_image, image, python, syft)
+                checks.start(stages.licences, [packages])
+                database = await pipeline.advisories()
+                checks.start(stages.sca, [packages, everything], osv_scanner, database)
             if pipeline.pull_request:
                 return  # a proposal: checked as a commit is, and nothing leaves this machine
             release = await pipeline.release(image)
@@ -64,8 +59,8 @@ async def main() -> None:
         async with pipeline.stage("acceptance"):
             staging = await pipeline.deploy(release, to="staging")
             async with pipeline.parallel() as checks:
-                checks.start(smoke_test, staging, python)
-                checks.start(acceptance_tests, staging, source, tools)
+                checks.start(stages.smoke_test, staging, python)
+                checks.start(stages.acceptance_tests, staging, source, tools)
 
         async with pipeline.stage("production"):
             await pipeline.deploy(release, to="production")

@@ -18,6 +18,7 @@ A check returns a `Check`, also when it failed; it raises when it could not be m
 
 from buildonce.severity import Severity
 from buildonce.stages.check import Check
+from buildonce.stages.code_quality import code_quality
 from buildonce.stages.deployment import Deployment, acceptance_tests, smoke_test
 from buildonce.stages.environment import python_environment, scanner_environment
 from buildonce.stages.evidence import Evidence
@@ -49,6 +50,7 @@ __all__ = [
     "acceptance_tests",
     "apply_waivers",
     "build_image",
+    "code_quality",
     "format_and_lint",
     "infrastructure",
     "licences",

@@ -12,14 +12,33 @@ from buildonce.errors import BuildonceError
 PROJECT = "/project"
 _ENVIRONMENT = "/opt/environment"
 _REQUIREMENTS = "/opt/requirements.txt"
+_INSTALLER = "/opt/installer"
 _SCANNERS = Path(__file__).parent / "scanners"
+
+# uv is told of a package index by other names than pip; whoever configured pip means both.
+_INSTALL = f"""\
+set -eu
+if [ -n "${{PIP_INDEX_URL:-}}" ]; then
+    export UV_DEFAULT_INDEX="${{UV_DEFAULT_INDEX:-$PIP_INDEX_URL}}"
+fi
+if [ -n "${{PIP_EXTRA_INDEX_URL:-}}" ]; then
+    export UV_INDEX="${{UV_INDEX:-$PIP_EXTRA_INDEX_URL}}"
+fi
+uv="{_INSTALLER}/bin/uv --quiet --no-config --no-progress"
+$uv venv --python python3 {_ENVIRONMENT}
+# Byte code now, by all cores: else every check would compile what it imports, each time.
+exec $uv pip install --python {_ENVIRONMENT} --require-hashes --compile-bytecode \
+    --requirement {_REQUIREMENTS}
+"""
+_INSTALL_PATH = "/opt/install"
 
 
 def python_environment(python: dagger.Container, requirements: dagger.File) -> dagger.Container:
     """A container with a virtual environment of hash-pinned requirements on its PATH.
 
     The layer that installs them depends on the requirements file alone: a changed source file
-    installs nothing again. Downloads are kept in a cache volume between changes of the file.
+    installs nothing again. Downloads are kept in a cache volume between changes of the file. They
+    are installed by uv, which takes a fraction of pip's time, at the version this package pins.
 
     Args:
         python: a container with Python, its `venv` module and `sh`.
@@ -31,21 +50,35 @@ def python_environment(python: dagger.Container, requirements: dagger.File) -> d
         )
     """
     return (
-        python.with_exec(["python3", "-m", "venv", _ENVIRONMENT])
-        .with_env_variable("PIP_DISABLE_PIP_VERSION_CHECK", "1")
-        .with_env_variable("PIP_NO_INPUT", "1")
-        .with_env_variable("PIP_CACHE_DIR", "/var/cache/pip")
-        .with_mounted_cache("/var/cache/pip", dag.cache_volume("buildonce-pip"))
+        _with_installer(python)
+        .with_mounted_cache("/var/cache/uv", dag.cache_volume("buildonce-uv"))
+        .with_env_variable("UV_CACHE_DIR", "/var/cache/uv")
+        .with_env_variable("UV_LINK_MODE", "copy")
         # Copied and not mounted: BuildKit knows a copied file by its content alone.
         .with_file(_REQUIREMENTS, requirements)
+        .with_new_file(_INSTALL_PATH, _INSTALL)
+        .with_exec(["sh", _INSTALL_PATH])
+        .without_mount("/var/cache/uv")
+        .without_env_variable("UV_CACHE_DIR")
+        .without_env_variable("UV_LINK_MODE")
+        .with_env_variable("PATH", f"{_ENVIRONMENT}/bin:${{PATH}}", expand=True)
+    )
+
+
+def _with_installer(python: dagger.Container) -> dagger.Container:
+    """The container with uv: one layer that all environments on this image share."""
+    pip = f"{_INSTALLER}/bin/pip"
+    return (
+        python.with_exec(["python3", "-m", "venv", _INSTALLER])
+        .with_new_file("/opt/installer.txt", (_SCANNERS / "uv.txt").read_text("utf-8"))
+        .with_env_variable("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+        .with_env_variable("PIP_NO_INPUT", "1")
         .with_exec(
             [
-                *(f"{_ENVIRONMENT}/bin/pip", "install", "--quiet"),
-                *("--require-hashes", "--requirement", _REQUIREMENTS),
+                *(pip, "install", "--quiet", "--no-cache-dir", "--no-compile"),
+                *("--require-hashes", "--requirement", "/opt/installer.txt"),
             ]
         )
-        .without_mount("/var/cache/pip")
-        .with_env_variable("PATH", f"{_ENVIRONMENT}/bin:${{PATH}}", expand=True)
     )
 
 

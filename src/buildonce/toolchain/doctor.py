@@ -25,7 +25,8 @@ from buildonce.toolchain.machine import PROFILE_VARIABLE, Setup
 from buildonce.toolchain.table import GO_MODULES, OWN_MODULES
 from buildonce.toolchain.tool_images import tool_images
 
-_NEEDED_BYTES = 5 << 30
+# The modules and build results of the Go programs, before they are removed, and the engine's cache.
+_NEEDED_BYTES = 10 << 30
 _SETUP = "buildonce setup"
 
 
