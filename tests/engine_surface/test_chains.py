@@ -14,6 +14,14 @@ pytestmark = pytest.mark.anyio
 SCHEMA = load()
 
 
+class Thing(str):
+    """An object of the API, of the type that its ID says."""
+
+    @property
+    def type(self) -> str:
+        return "Directory" if "a directory" in self else "Container"
+
+
 async def resolve(source: Any, name: str, args: dict[str, Any]) -> Any:
     if name == "stderr":
         raise ValueError("no output")
@@ -23,7 +31,7 @@ async def resolve(source: Any, name: str, args: dict[str, Any]) -> Any:
         return ["a", "b"]
     if name in ("user", "exists"):
         return None
-    return f"{source}.{name}({sorted(args.items())})"
+    return Thing(f"{source}.{name}({sorted(args.items())})")
 
 
 @pytest.mark.parametrize(
@@ -37,6 +45,9 @@ async def resolve(source: Any, name: str, args: dict[str, Any]) -> Any:
         '{container{exists(path:"a")}}',
         '{directory{entries(path:"x")}}',
         "query Q{version}",
+        '{node(id:"x"){...on Container{from(address:"a"){stdout}}}}',
+        '{node(id:"x"){...on Container{stderr}}}',
+        '{node(id:"a directory"){...on Container{from(address:"a"){stdout}}}}',
     ],
 )
 async def test_as_graphql_core_answers(query: str) -> None:
@@ -49,6 +60,7 @@ async def test_as_graphql_core_answers(query: str) -> None:
         document,
         root_value="root",
         field_resolver=lambda s, info, **args: resolve(s, info.field_name, args),
+        type_resolver=lambda value, info, kind: value.type,
     )
     theirs = answer if isinstance(answer, ExecutionResult) else await answer
     for mine, expected in zip(ours.errors or (), theirs.errors or (), strict=True):
@@ -71,6 +83,10 @@ async def test_as_graphql_core_answers(query: str) -> None:
         "{version @skip(if:true)}",
         "query($a:String!){container{from(address:$a){stdout}}}",
         '{node(id:"x"){id}}',
+        '{node(id:"x"){...on Container{user} ...on Directory{name}}}',
+        '{node(id:"x"){...on Nothing{user}}}',
+        '{node(id:"x"){...on Node{id}}}',
+        '{node(id:"x"){...F}} fragment F on Container{user}',
         "{container{envVariables{name}}}",
         "{...F} fragment F on Query{version}",
         "{__typename}",

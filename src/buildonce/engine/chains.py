@@ -10,7 +10,7 @@ What is wrong with a query is told by graphql-core alone: whatever looks odd is 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphql import (
@@ -19,10 +19,12 @@ from graphql import (
     FieldNode,
     GraphQLError,
     GraphQLField,
+    GraphQLInterfaceType,
     GraphQLList,
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLSchema,
+    InlineFragmentNode,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
@@ -40,6 +42,8 @@ class Step:
     Attributes:
         key: its name in the answer.
         args: by the API's names, as their types have them, defaults filled in.
+        only: the type of object that the rest of the chain is about, where the field itself may
+            answer with several (`node(id:) {… on Container {…}}`).
     """
 
     parent: GraphQLObjectType
@@ -48,6 +52,7 @@ class Step:
     key: str
     args: dict[str, Any]
     node: FieldNode
+    only: str = ""
 
 
 Ask = Callable[[Any, Step], Awaitable[Any]]
@@ -69,16 +74,35 @@ def plan(
         step = _step(parent, node)
         if step is None:
             return None
-        steps.append(step)
         selection = node.selection_set
         kind = get_named_type(step.field.type)
         if is_leaf_type(kind):
-            return tuple(steps) if selection is None else None
-        # Lists of objects and interfaces need more than following one.
+            return (*steps, step) if selection is None else None
+        # Lists of objects need more than following one.
         alone = step.field.type
         alone = alone.of_type if isinstance(alone, GraphQLNonNull) else alone
         parent = alone if isinstance(alone, GraphQLObjectType) else None
+        if isinstance(alone, GraphQLInterfaceType):
+            parent, selection = _narrowed(schema, alone, selection)
+            step = replace(step, only=parent.name if parent else "")
+        steps.append(step)
     return None
+
+
+def _narrowed(
+    schema: GraphQLSchema, kind: GraphQLInterfaceType, selection: SelectionSetNode | None
+) -> tuple[GraphQLObjectType | None, SelectionSetNode | None]:
+    """The one type that a selection is about, and what is asked of it."""
+    if selection is None or len(selection.selections) != 1:
+        return None, None
+    fragment = selection.selections[0]
+    if not isinstance(fragment, InlineFragmentNode) or fragment.directives:
+        return None, None
+    condition = fragment.type_condition
+    found = schema.type_map.get(condition.name.value) if condition else None
+    if not isinstance(found, GraphQLObjectType) or not schema.is_sub_type(kind, found):
+        return None, None
+    return found, fragment.selection_set
 
 
 def _only_query(document: DocumentNode, operation_name: str | None) -> SelectionSetNode | None:
@@ -121,11 +145,17 @@ async def answer(steps: Sequence[Step], root: Any, ask: Ask) -> ExecutionResult:
             value = await ask(value, step)
             if value is None:  # an object that there may be, or not
                 break
+            if step.only and value.type != step.only:  # then nothing is asked of it
+                return _result(steps[:done], {})
         data = _leaf(steps[done - 1].field.type, value)
     except Exception as error:
         path = [step.key for step in steps[:done]]
         return ExecutionResult(None, [located_error(error, [steps[done - 1].node], path)])
-    for step in reversed(steps[:done]):
+    return _result(steps[:done], data)
+
+
+def _result(steps: Sequence[Step], data: Any) -> ExecutionResult:
+    for step in reversed(steps):
         data = {step.key: data}
     return ExecutionResult(data, None)
 

@@ -44,6 +44,8 @@ from buildonce.engine.uploads import Uploads
 from buildonce.errors import BuildonceError
 
 T = TypeVar("T")
+SMALL = 64 << 10  # bytes of a file that is kept to be asked for again
+SMALL_TOGETHER = 64 << 20
 READ_CHUNK = 4 << 20  # bytes a read; gRPC's messages end at 16 MiB
 
 
@@ -85,6 +87,8 @@ class Engine:
         self.recipes = Recipes()
         self._states: dict[str, Any] = {}
         self._references: dict[Output, str] = {}
+        self._files: dict[tuple[Output | None, str], bytes] = {}
+        self._small = 0
         self._remembered: dict[Any, Any] = {}
         self._running: dict[Any, asyncio.Task[Any]] = {}
 
@@ -213,6 +217,9 @@ class Engine:
         Args:
             limit: refuse a larger file, in bytes.
         """
+        kept = self._files.get((output, path))
+        if kept is not None and (limit is None or len(kept) <= limit):
+            return kept
         stat = await self.stat(output, path)
         if limit is not None and stat.size > limit:
             raise QueryFailed(f"{path} has {stat.size} bytes, more than the {limit} allowed here")
@@ -224,7 +231,11 @@ class Engine:
             if not part:
                 break
             parts.append(part)
-        return b"".join(parts)
+        data = b"".join(parts)
+        if len(data) <= SMALL and self._small < SMALL_TOGETHER:
+            self._files[output, path] = data
+            self._small += len(data) + len(path)
+        return data
 
     async def stat(self, output: Output | None, path: str) -> Stat:
         """What is at `path`: size, mode, kind.
