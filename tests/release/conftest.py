@@ -157,43 +157,61 @@ def build(version: str = "2026.11.21+g1a2b3c4", **changes: object) -> Build:
 
 @dataclass
 class Project:
-    """A project with one release."""
+    """A project with one release.
+
+    Attributes:
+        older: an earlier release, of another image, that lies in another repository.
+    """
 
     store: Store
     image: Image
     record: Record
     signer: Signer
+    older: Record
 
 
 @pytest.fixture(scope="session")
 def released(host: str, signer: Signer, home: Path) -> Record:
     """A release, made once: signing takes seconds. Tests only read it."""
+    return release_once(f"{host}/team/released", home, build())
+
+
+@pytest.fixture(scope="session")
+def older(host: str, signer: Signer, home: Path) -> Record:
+    """The release before it."""
+    return release_once(f"{host}/team/older", home, build("2026.11.20+gaaaaaaa"), "older")
+
+
+def release_once(repository: str, home: Path, facts: Build, content: str = "") -> Record:
+    """Cut a release of an image without layers."""
 
     async def make() -> Record:
-        repository = f"{host}/team/released"
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("BUILDONCE_HOME", str(home))
             async with Store.open(config_of(repository, home)) as store:
-                image = await push_image(store.registry, repository)
-                record, new = await store.cut(image, statements(), build())
+                image = await push_image(store.registry, repository, content)
+                record, new = await store.cut(image, statements(), facts)
                 assert new
                 return record
 
     return anyio.run(make)
 
 
-def project_of(record: Record, signer: Signer, registry: Registry, folder: Path) -> Project:
+def project_of(
+    record: Record, older: Record, signer: Signer, registry: Registry, folder: Path
+) -> Project:
     """The project of a release."""
     image = record.release.image
     config = config_of(image.repository, folder)
     store = Store(config, registry, repository=image.repository, trust=None, say=lambda _: None)
-    return Project(store, image, record, signer)
+    return Project(store, image, record, signer, older)
 
 
 @pytest.fixture
 async def project(
     repository: str,
     released: Record,
+    older: Record,
     signer: Signer,
     home: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -202,12 +220,13 @@ async def project(
     """A project whose release is the test's own to tamper with."""
     monkeypatch.setenv("BUILDONCE_HOME", str(home))
     record = await copy_release(released, repository, trust=signer.trust, registry=registry)
-    return project_of(record, signer, registry, home)
+    return project_of(record, older, signer, registry, home)
 
 
 @pytest.fixture
 def untouched(
     released: Record,
+    older: Record,
     signer: Signer,
     home: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -215,4 +234,4 @@ def untouched(
 ) -> Project:
     """The project of the one release that all tests share."""
     monkeypatch.setenv("BUILDONCE_HOME", str(home))
-    return project_of(released, signer, registry, home)
+    return project_of(released, older, signer, registry, home)

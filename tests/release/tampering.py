@@ -23,15 +23,16 @@ from buildonce.release.attached import (
     attached_tag,
     read_attached,
 )
+from buildonce.release.copy import copy_release
 from buildonce.release.descriptors import EMPTY, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, canonical
 from buildonce.release.envelopes import Statement, encoding, envelope
-from buildonce.release.models import Image
+from buildonce.release.models import Image, Record
 from buildonce.release.provenance import provenance
 from buildonce.release.record import RECORD_TYPE, _store, version_tag
 from buildonce.release.registry import Registry
 from buildonce.release.signing import Signer, sign
 from buildonce.release.source import Origin
-from tests.release.conftest import Project, build, push_image, statements
+from tests.release.conftest import Project, build, push_image
 from tests.release.policy_samples import test_result
 
 
@@ -80,9 +81,9 @@ async def signed_by_another_key(project: Project, registry: Registry, other: Sig
 
 
 async def signature_of_another_digest(project: Project, registry: Registry, _: Signer) -> None:
-    other = await push_image(registry, project.image.repository, "other")
-    await sign(other, (), signer=project.signer, registry=registry)
-    await lay(registry, project.image, SIGNATURES, await read_attached(registry, other, SIGNATURES))
+    older = await _older(project, registry)
+    items = await read_attached(registry, older.release.image, SIGNATURES)
+    await lay(registry, project.image, SIGNATURES, items)
 
 
 async def an_attestation_removed(project: Project, registry: Registry, _: Signer) -> None:
@@ -95,11 +96,9 @@ async def all_attestations_removed(project: Project, registry: Registry, _: Sign
 
 
 async def attestation_of_another_digest(project: Project, registry: Registry, _: Signer) -> None:
-    other = await push_image(registry, project.image.repository, "other")
-    await sign(other, statements(), signer=project.signer, registry=registry)
-    await lay(
-        registry, project.image, ATTESTATIONS, await read_attached(registry, other, ATTESTATIONS)
-    )
+    older = await _older(project, registry)
+    items = await read_attached(registry, older.release.image, ATTESTATIONS)
+    await lay(registry, project.image, ATTESTATIONS, items)
 
 
 def altered(old: bytes, new: bytes, *, resigned: bool) -> Tamper:
@@ -133,10 +132,9 @@ async def record_removed(project: Project, registry: Registry, _: Signer) -> Non
 
 
 async def record_of_another_version(project: Project, registry: Registry, _: Signer) -> None:
-    other = await push_image(registry, project.image.repository, "other")
-    record, _new = await project.store.cut(other, [], build("2026.11.22+gfffffff"))
+    older = await _older(project, registry)
     tag = version_tag(project.record.release.version)
-    await registry.tag(other.repository, record.digest, tag)
+    await registry.tag(project.image.repository, older.digest, tag)
 
 
 async def record_of_another_digest(project: Project, registry: Registry, _: Signer) -> None:
@@ -177,12 +175,17 @@ async def second_record_of_the_version(project: Project, registry: Registry, _: 
 
 async def evidence_of_an_older_release(project: Project, registry: Registry, _: Signer) -> None:
     """All of it, record included, in place of this one's."""
-    older = await push_image(registry, project.image.repository, "older")
-    record, _new = await project.store.cut(older, statements(), build("2026.11.20+gaaaaaaa"))
-    for kind in (SIGNATURES, ATTESTATIONS):
-        await lay(registry, project.image, kind, await read_attached(registry, older, kind))
-    tag = version_tag(project.record.release.version)
-    await registry.tag(older.repository, record.digest, tag)
+    await signature_of_another_digest(project, registry, _)
+    await attestation_of_another_digest(project, registry, _)
+    await record_of_another_version(project, registry, _)
+
+
+async def _older(project: Project, registry: Registry) -> Record:
+    """The older release, in the same repository."""
+    trust = project.signer.trust
+    return await copy_release(
+        project.older, project.image.repository, trust=trust, registry=registry
+    )
 
 
 async def provenance_of_another_repository(project: Project, registry: Registry, _: Signer) -> None:

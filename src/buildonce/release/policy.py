@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from buildonce.config.policies import WITHOUT_POLICY, PolicyConfig
-from buildonce.errors import BuildonceError, ExitCode
+from buildonce.release.errors import Refusal
 from buildonce.release.evidence import Verified
 from buildonce.release.models import Record, Release
 from buildonce.visible import on_one_line
@@ -114,10 +114,8 @@ class Decision:
         }
 
 
-class PolicyDenied(BuildonceError):
+class PolicyDenied(Refusal):
     """The policy does not let this release in; exit code 4. All lines that deny it are told."""
-
-    exit_code = ExitCode.POLICY_DENIED
 
     def __init__(self, decision: Decision) -> None:
         self.decision = decision
