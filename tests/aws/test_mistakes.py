@@ -7,13 +7,20 @@ from datetime import timedelta
 
 import pytest
 
-from buildonce.delivery.aws.errors import AwsRefused, NoCredentials, NotPrepared, WrongIdentity
+from buildonce.delivery.aws.errors import (
+    AwsRefused,
+    AwsUnreachable,
+    NoCredentials,
+    NotPrepared,
+    WrongIdentity,
+)
 from buildonce.delivery.aws.session import AwsSession
 from buildonce.delivery.aws.stacks import plan
 from buildonce.errors import BuildonceError, ExitCode
 
 from .rollouts import Team
 from .simulation import Simulation
+from .wire import Answer
 from .world import ACCOUNT, NAME, World, release
 
 pytestmark = pytest.mark.anyio
@@ -151,6 +158,17 @@ async def test_a_template_that_is_older_than_this_version(simulation: Simulation
         await team.deploy(ONE)
     assert "env apply production" in str(raised.value.remedy)
     assert _written(simulation) == []
+
+
+async def test_a_proxy_that_answers_in_place_of_a_service(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World("weighted", simulation=simulation).furnish()
+    page = Answer(502, {"Content-Type": "text/html"}, b"<h1>Bad gateway")
+    monkeypatch.setattr(simulation, "respond", lambda *_: page)
+    with pytest.raises(AwsUnreachable, match=r"what answered AssumeRole .* is not sts") as raised:
+        await Team(world).deploy(ONE)
+    assert "proxy" in str(raised.value.remedy)
 
 
 async def test_without_boto3_the_extra_is_named(

@@ -14,6 +14,7 @@ from typing import Any
 from buildonce.config import EnvironmentConfig
 from buildonce.delivery.target import Target
 from buildonce.delivery.targets import open_leases
+from buildonce.errors import BuildonceError
 from buildonce.ledger import Ledger
 
 
@@ -23,8 +24,9 @@ class EnvironmentStatus:
 
     Attributes:
         version, digest, since: of what serves; None where nothing was deployed.
-        health: "healthy", "unhealthy", "empty", "deploying" or "interrupted" (a rollout whose
-            process is gone; `buildonce resume` continues it, the next deployment takes it back).
+        health: "healthy", "unhealthy", "empty", "deploying", "interrupted" (a rollout whose process
+            is gone; `buildonce resume` continues it, the next deployment takes it back) or
+            "unknown" (it cannot be reached from here).
         detail: more on the health; empty where there is no more.
         recorded_digest: what the ledger says runs there.
     """
@@ -42,6 +44,24 @@ class EnvironmentStatus:
     def to_json(self) -> dict[str, Any]:
         """The attributes as JSON values."""
         return {**asdict(self), "since": self.since.isoformat() if self.since else None}
+
+
+async def unreachable(
+    environment: EnvironmentConfig, error: BuildonceError, *, ledger: Ledger
+) -> EnvironmentStatus:
+    """An environment of which only the ledger can tell here."""
+    recorded = await ledger.current(environment.name)
+    return EnvironmentStatus(
+        environment=environment.name,
+        url=environment.url,
+        version=None,
+        revision=None,
+        digest=None,
+        since=None,
+        health="unknown",
+        detail=error.message,
+        recorded_digest=recorded.digest if recorded is not None else None,
+    )
 
 
 async def environment_status(

@@ -20,7 +20,13 @@ from buildonce.delivery.here import (
     print_table,
     rollout_json,
 )
-from buildonce.delivery.status import EnvironmentStatus, environment_status, table
+from buildonce.delivery.status import (
+    EnvironmentStatus,
+    environment_status,
+    table,
+    unreachable,
+)
+from buildonce.errors import BuildonceError
 from buildonce.ledger import Rollout
 
 app = typer.Typer()
@@ -102,14 +108,17 @@ async def print_status(here: Here, places: Sequence[EnvironmentConfig], as_json:
     """What runs in these places."""
     lines: list[EnvironmentStatus] = []
     for place in places:
-        lines.append(
-            await environment_status(
-                place,
-                project=here.config.project.name,
-                target=await here.target(place),
-                ledger=here.ledger,
+        project = here.config.project.name
+        try:
+            target = await here.target(place)
+            line = await environment_status(
+                place, project=project, target=target, ledger=here.ledger
             )
-        )
+        except BuildonceError as error:  # no container runtime, no way into an account, no stack
+            if len(places) == 1:
+                raise
+            line = await unreachable(place, error, ledger=here.ledger)
+        lines.append(line)
     if as_json:
         print_json([line.to_json() for line in lines])
     else:

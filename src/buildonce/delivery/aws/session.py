@@ -269,6 +269,7 @@ def _asked(
     client: Any, service: str, operation: str, parameters: Mapping[str, Any], *, where: str
 ) -> dict[str, Any]:
     from botocore import exceptions, xform_name
+    from botocore.parsers import ResponseParserError
 
     try:
         answer = getattr(client, xform_name(operation))(**parameters)
@@ -282,6 +283,11 @@ def _asked(
     except (exceptions.NoCredentialsError, exceptions.CredentialRetrievalError) as error:
         raise NoCredentials(
             f"there are no credentials for {where}: {error}", remedy="aws sso login"
+        ) from error
+    except ResponseParserError as error:
+        raise AwsUnreachable(
+            f"what answered {operation} in {where} is not {service}: {str(error)[:200]}",
+            remedy="look for a proxy on the way, or a mistaken `endpoint` of the account",
         ) from error
     except (exceptions.BotoCoreError, exceptions.HTTPClientError) as error:
         raise AwsUnreachable(

@@ -14,7 +14,7 @@ from buildonce.delivery.target import Candidate, Manifest, Step
 from buildonce.delivery.watch import Watch
 from buildonce.release import Release
 
-_FIRST_LOOK, _LAST_LOOK = 1.0, 10.0
+_FIRST_LOOK, _LAST_LOOK = 0.5, 10.0
 """Seconds between two looks at something that AWS is doing: few at first, more with time."""
 
 Carry = Callable[[Release, EnvironmentConfig, AwsSession], Awaitable[None]]
