@@ -7,7 +7,7 @@ RUN := $(BIN)/buildonce
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: pipeline test test-unit lint format doctor setup lock protos benchmark planted clean help
+.PHONY: pipeline test test-unit lint format doctor setup lock protos benchmark planted faults fleet clean help
 
 pipeline: setup ## Set up what is missing and ship the dashboard, commit to production
 	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(RUN) run $(BIN)/python ci/main.py
@@ -83,6 +83,12 @@ benchmark: $(VENV)/.test setup ## Measure the engine beside raw buildctl and Dag
 
 planted: $(VENV)/.test setup ## Plant faults in a repository and list which of them the checks find
 	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python -m tests.planted
+
+faults: $(VENV)/.test ## Run the whole fault table: every step, every fault, every target (30 min)
+	@$(BIN)/python -m tests.faults $(ARGS)
+
+fleet: $(VENV)/.test ## Promote through 50 and 200 simulated environments, and count
+	@$(BIN)/python benchmarks/fleet.py $(ARGS)
 
 clean: ## Remove what was made in this folder (not the registry, the cache or the environments)
 	rm -rf $(VENV) out dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
