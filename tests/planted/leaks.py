@@ -13,6 +13,9 @@ import random
 import string
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
+
+from tests.planted.marked import read_marked
 
 LETTERS = string.ascii_letters + string.digits
 _UPPER = string.ascii_uppercase + string.digits
@@ -252,4 +255,5 @@ def harmless(maker: Maker) -> dict[str, str]:
         "certificate.crt": f"{_DASHES}BEGIN CERTIFICATE{_DASHES}\nMIID{some(60)}\n"
         f"{_DASHES}END CERTIFICATE{_DASHES}",
     }  # fmt: skip
-    return {f"harmless/{name}": f"{text}\n" for name, text in made.items()}
+    files = read_marked(Path(__file__).parent / "harmless", below="harmless/").files
+    return {f"harmless/{name}": f"{text}\n" for name, text in made.items()} | dict(files)

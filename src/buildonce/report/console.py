@@ -171,7 +171,7 @@ def _split(rollout: RolloutRecord) -> str:
 def _remarks(record: RunRecord) -> Iterator[str]:
     """What checks remark, and each finding that was waived: it is accepted, not forgotten."""
     for check in (check for stage in record.stages for check in stage.checks):
-        remarks = [*check.notes, *(str(waived) for waived in check.waived)]
+        remarks = [*(str(waived) for waived in check.waived), *check.notes]
         yield from (f"{check.name}: {remark}" for remark in remarks[:_SHOWN_FAILURES])
         if (more := len(remarks) - _SHOWN_FAILURES) > 0:
             yield f"{check.name}: and {more} more: see out/summary.json"

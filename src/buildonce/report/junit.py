@@ -25,12 +25,12 @@ def merge_junit(record: RunRecord, reports: Mapping[tuple[str, str], str]) -> st
         reports: texts of the checks' own JUnit reports, by stage and check. One that is no JUnit
             is left out: the check's own result still stands.
     """
-    root = Element("testsuites", name=record.pipeline)
+    root = Element("testsuites", name=_xml(record.pipeline))
     for stage in record.stages:
         for check in stage.checks:
             suites = _own_suites(reports.get((stage.name, check.name)))
             for suite in suites:
-                suite.set("name", f"{stage.name}.{check.name}")
+                suite.set("name", _xml(f"{stage.name}.{check.name}"))
                 root.append(suite)
             # Tests that all passed do not make a check that failed for another reason pass.
             told = any(suite.find("testcase/failure") is not None for suite in suites) or any(
@@ -53,20 +53,19 @@ def _own_suites(text: str | None) -> list[Element]:
 
 
 def _as_suite(stage: str, check: CheckRecord) -> Element:
+    name = _xml(check.name)
     bad = check.result in (Result.FAILED, Result.BROKEN, Result.TIMED_OUT)
     skipped = check.result in (Result.CANCELLED, None)
     suite = Element(
         "testsuite",
-        name=f"{stage}.{check.name}",
+        name=f"{stage}.{name}",
         tests="1",
         failures=str(int(bad and check.result != Result.BROKEN)),
         errors=str(int(check.result == Result.BROKEN)),
         skipped=str(int(skipped)),
         time=f"{check.seconds:.3f}",
     )
-    case = SubElement(
-        suite, "testcase", classname=stage, name=check.name, time=f"{check.seconds:.3f}"
-    )
+    case = SubElement(suite, "testcase", classname=stage, name=name, time=f"{check.seconds:.3f}")
     if bad:
         tag = "error" if check.result == Result.BROKEN else "failure"
         problem = SubElement(case, tag, message=_xml(check.summary))

@@ -68,7 +68,7 @@ def parse_junit(text: str) -> TestReport:
 
 
 def as_published(text: str) -> str:
-    """The report as Jenkins' schema has it: without the files and lines of xunit1.
+    """The report as Jenkins' schema has it: without files, lines and properties of single tests.
 
     Raises:
         NotJUnit: as `parse_junit`.
@@ -77,6 +77,8 @@ def as_published(text: str) -> str:
     for case in root.iter("testcase"):
         for name in ("file", "line"):
             case.attrib.pop(name, None)
+        for properties in case.findall("properties"):
+            case.remove(properties)
     return tostring(root, encoding="unicode", xml_declaration=True)
 
 

@@ -59,10 +59,10 @@ _GIT_CONFIGURATION = """\
 # gitleaks looks at what commits change, and not at what is written beside it. In this file each
 # message stands after the name of its commit or tag.
 _MESSAGES = f"""\
-set -e
-git -C {_HISTORY} log --all --format='object %H%n%B' > messages
-git -C {_HISTORY} for-each-ref --format='object %(objectname)%0a%(contents)' refs/tags >> messages
-grep -n '^object [0-9a-f]*$' messages > /reports/objects || true
+git -C {_HISTORY} log --all --format='object %H%n%B' > messages || exit 1
+git -C {_HISTORY} for-each-ref --format='object %(objectname)%0a%(contents)' refs/tags \
+    >> messages || exit 1
+grep -n '^object [0-9a-f]*$' messages > /reports/objects
 exec "$@"
 """
 
