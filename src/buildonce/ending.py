@@ -9,26 +9,17 @@ names a log file with the traceback.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from buildonce.errors import BuildonceError, ExitCode
+from buildonce.errors import BuildonceError, ExitCode, refusal
 from buildonce.visible import visible
 
 # As if SIGPIPE had ended us, which is what it does to programs that are not in Python.
 READER_GONE = 141
-_REFUSED = {
-    errno.ENOSPC: "make room there (df -h), then run the command again",
-    errno.EDQUOT: "make room there (quota), then run the command again",
-    errno.EROFS: "use a folder that may be written to",
-    errno.EACCES: "give this user the right, or use a folder of its own",
-    errno.EPERM: "give this user the right, or use a folder of its own",
-    errno.EMFILE: "raise the number of files that may be open: ulimit -n 65536",
-}
 
 
 def exit_code(work: Callable[[], object]) -> int:
@@ -71,12 +62,10 @@ def _explain(error: BaseException) -> int:
             complain(cause.message, cause.remedy)
         return expected[0].exit_code
     unexpected = next(cause for cause in causes if not isinstance(cause, BuildonceError))
-    if isinstance(unexpected, OSError) and unexpected.errno in _REFUSED:
-        where = unexpected.filename or "what this command writes to"
-        complain(f"{where}: {unexpected.strerror}", _REFUSED[unexpected.errno])
-        if not unexpected.filename:
-            _nobody_reads()  # it may be the output itself: `> /dev/full`
-        return ExitCode.TOOL_FAILED
+    if (refused := refusal(unexpected)) is not None:
+        complain(refused.message, refused.remedy)
+        _nobody_reads()  # it may be the output itself: `> /dev/full`
+        return refused.exit_code
     log = _write_log(error)
     complain(
         f"buildonce itself failed: {type(unexpected).__name__}: {unexpected}",

@@ -8,6 +8,7 @@ raise BuildonceError(
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
 
@@ -41,3 +42,31 @@ class BuildonceError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n  try: {self.remedy}" if self.remedy else self.message
+
+
+_ROOM = "make room there (df -h shows where), then run the command again"
+_RIGHT = "give this user the right to it, or use another folder"
+_AWAY = "move away what is there, or use another folder"
+_REMEDIES = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EACCES: _RIGHT,
+    errno.EPERM: _RIGHT,
+    errno.EROFS: _RIGHT,
+    errno.EEXIST: _AWAY,
+    errno.EISDIR: _AWAY,
+    errno.ENOTDIR: _AWAY,
+    errno.EMFILE: "raise the number of files that may be open: ulimit -n 65536",
+}
+
+
+def refusal(error: BaseException) -> BuildonceError | None:
+    """What this machine refused (a full disk, a folder that may not be written), to act upon.
+
+    Returns:
+        None for any other error.
+    """
+    if not isinstance(error, OSError) or error.errno not in _REMEDIES:
+        return None
+    what = error.filename or "what this command writes to"
+    return BuildonceError(f"{what}: {error.strerror}", remedy=_REMEDIES[error.errno])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -324,3 +325,31 @@ def test_a_signal_puts_back_what_was_begun_and_ends_with_130(
     assert found["check.finished"]["result"] == "cancelled"
     assert found["stage.finished"]["result"] == "cancelled"
     assert found["run.finished"]["result"] == "interrupted"
+
+
+def test_a_folder_for_reports_that_cannot_be_is_told(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def body(pipeline: Pipeline) -> None:
+        raise AssertionError("not reached")
+
+    (project / "out").write_text("a file")
+    assert run(body) == ExitCode.TOOL_FAILED
+    shown = capsys.readouterr().out
+    assert "out: File exists" in "".join(shown.split("\n")).replace(" " * 2, " ")
+    assert "move away what is there" in shown
+    assert "Traceback" not in shown
+
+
+def test_reports_that_cannot_be_written_are_told_and_the_run_is_kept(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def body(pipeline: Pipeline) -> None:
+        shutil.rmtree(project / "out")
+        (project / "out").write_text("a file")
+
+    assert run(body) == ExitCode.TOOL_FAILED
+    shown = capsys.readouterr().out
+    assert "Not a directory" in shown
+    assert "Traceback" not in shown
+    assert events(project)[-1].data["result"] == "passed"

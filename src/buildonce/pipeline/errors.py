@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import dagger
 
-from buildonce.errors import BuildonceError, ExitCode
+from buildonce.errors import BuildonceError, ExitCode, refusal
 from buildonce.pipeline.journal import Journal
 from buildonce.report import CheckRecord, Problem, Result, RunRecord
 
@@ -74,6 +74,8 @@ def explain(error: BaseException) -> tuple[Problem, ExitCode, bool]:
             ExitCode.TOOL_FAILED,
             True,
         )
+    if (refused := refusal(error)) is not None:
+        return Problem(refused.message, refused.remedy), refused.exit_code, False
     cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return Problem(f"unexpected error: {cause}"), ExitCode.TOOL_FAILED, True
 

@@ -167,7 +167,10 @@ class Pipeline:
             note_problem(error, journal, record)
         record.seconds = time.monotonic() - began
         if journal is not None:
-            await anyio.to_thread.run_sync(write_reports, record, journal.out)
+            try:
+                await anyio.to_thread.run_sync(write_reports, record, journal.out)
+            except OSError as error:
+                note_problem(error, None, record)
         summarize(record)
         if record.exit_code:
             raise SystemExit(int(record.exit_code))

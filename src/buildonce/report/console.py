@@ -145,7 +145,7 @@ def _facts(record: RunRecord) -> Iterator[tuple[str, str]]:
         state = "" if record.release_changed else " (as before)"
         yield "release", f"{record.release.version}, revision {record.release.revision}{state}"
         yield "image", record.release.image.reference
-    else:
+    elif record.revision:
         yield "source", f"{record.version}, revision {record.revision}"
     for rollout in record.rollouts:
         state = "deployed" if rollout.changed else "runs there already"
