@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from buildonce.report import merge_junit
 from buildonce.report.record import CheckRecord, Result, RunRecord, StageRecord
+from buildonce.severity import SEVERITIES
 from buildonce.stages import Failure, Finding, Waived, Waiver
 from buildonce.stages.junit import as_published
 from buildonce.stages.sarif import SCHEMA, Rule, write_sarif
-from buildonce.stages.severity import SEVERITIES
 from tests.schemas import junit_schema, sarif_schema
 
 TEXTS = st.text(max_size=20)
