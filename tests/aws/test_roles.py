@@ -16,7 +16,7 @@ from buildonce.delivery.aws.roles import documents
 from buildonce.delivery.aws.stacks import apply, plan
 from buildonce.delivery.target import unrecorded
 
-from .access import action_of
+from .access import action_of, allows
 from .faults import Fault, Process
 from .rollouts import Team, fails
 from .simulation import Simulation
@@ -100,6 +100,15 @@ async def test_a_role_allows_what_is_called_and_nothing_else(
             for action in statement["Action"]
         }
         assert used == granted - _LAYERS, f"{each}: {used ^ (granted - _LAYERS)}"
+    # The caller enters as the role of the configuration, and as the other that `--as` names.
+    caller = documents(team.world.environment, project="shop")["caller"]
+    entered = {
+        call.parameters["RoleArn"] for call in simulation.journal if call.operation == "AssumeRole"
+    }
+    assert [arn for arn in entered if allows(caller, "sts:AssumeRole", arn, {})] == [
+        f"arn:aws:iam::{ACCOUNT}:role/shop-deploy"
+    ]
+    assert entered == {f"arn:aws:iam::{ACCOUNT}:role/shop-{name}" for name in ("deploy", "stacks")}
     named = {action_of(call) for call in simulation.journal if call.service != "sts"}
     assert named <= {action for _, action in simulation.used.calls}
 
@@ -109,7 +118,7 @@ def test_no_role_has_a_wildcard_action(kind: str) -> None:
     more = 'registry = "222222222222.dkr.ecr.eu-west-1.amazonaws.com/shop"'
     source = "111111111111.dkr.ecr.eu-west-1.amazonaws.com/shop"
     found = documents(environment(kind, more), project="shop", source=source)
-    assert set(found) == {"deploy", "stacks", "cloudformation"}
+    assert set(found) == {"caller", "deploy", "stacks", "cloudformation"}
     for name, document in found.items():
         for statement in document["Statement"]:
             assert statement["Effect"] == "Allow"

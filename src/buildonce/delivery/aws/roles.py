@@ -1,6 +1,7 @@
 """What the roles of an environment may do: documents without a wildcard action, scoped by name.
 
     roles = documents(production, project="shop")
+    roles["caller"]          # what who starts rollouts is allowed: to enter the account
     roles["deploy"]          # what a rollout is allowed: the role that `role = …` names
     roles["stacks"]          # what `buildonce env plan` and `env apply` are allowed
     roles["cloudformation"]  # what CloudFormation is allowed on their behalf
@@ -15,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from buildonce.config import EnvironmentConfig
-from buildonce.config.aws import is_loopback
+from buildonce.config.aws import is_loopback, role_arn
 from buildonce.delivery.aws.ecr import repository_arn
 from buildonce.delivery.aws.roles_building import building
 from buildonce.delivery.aws.statements import Document, Scope, allow, document, pass_role
@@ -69,30 +70,14 @@ def documents(
         ),
         "cloudformation": document(building(scope)),
     }
+    entered = [role_arn(environment.role or "", scope.account, partition=partition)]
     if (leases := environment.leases) is not None:
         table = f"{leases.region}:{leases.account_config.id}:table/{leases.table}"
         taking = ["dynamodb:GetItem", "dynamodb:UpdateItem"]
         arn = f"arn:{partition}:dynamodb:{table}"
         found["leases"] = document([allow("Leases", taking, arn)])
-    return found
-
-
-def trust(principal: str, *, external_id: str | None = None) -> Document:
-    """Who may assume a role.
-
-    Args:
-        principal: an ARN, or a service's name.
-        external_id: that the caller must give.
-    """
-    kind = "Service" if principal.endswith(".amazonaws.com") else "AWS"
-    statement: dict[str, Any] = {
-        "Effect": "Allow",
-        "Principal": {kind: principal},
-        "Action": "sts:AssumeRole",
-    }
-    if external_id is not None:
-        statement["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
-    return {"Version": "2012-10-17", "Statement": [statement]}
+        entered.append(role_arn(leases.role, leases.account_config.id, partition=partition))
+    return {"caller": document([allow("Enter", ["sts:AssumeRole"], entered)]), **found}
 
 
 def stacks(environment: EnvironmentConfig) -> tuple[str, ...]:
