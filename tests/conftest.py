@@ -6,8 +6,13 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from buildonce import places
+
+# How fast this machine is just now is no property of the code.
+settings.register_profile("any-machine", deadline=None)
+settings.load_profile("any-machine")
 
 # Whoever starts the tests in the background has told them to ignore these, and what they start
 # would inherit that: tests of what a signal does need it delivered.
