@@ -135,7 +135,7 @@ async def secrets(
             *("--redact=100", "--no-banner", "--no-color", "--exit-code", str(_FOUND)),
             *("--report-format", "json", "--report-path", f"/reports/{what}.json"),
         ]
-        runs[what] = await run_tool(where, command)
+        runs[what] = await run_tool(where, command, settled=(0, _FOUND))
         leaks[what] = await _leaks(runs[what], f"{what}.json")
 
     async with tasks() as group:
