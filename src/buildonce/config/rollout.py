@@ -26,6 +26,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from buildonce.config.base import Duration, Table
 from buildonce.config.mistakes import did_you_mean
 
+CONCURRENCY = 20
+"""Environments that are changed at the same time, when nothing else is said."""
+
 Percent = Annotated[int, Field(ge=1, le=99, strict=True)]
 
 
@@ -154,10 +157,12 @@ class WavesConfig(Table):
     Attributes:
         environments: names, wave by wave.
         bake: how long to watch after each wave, before the next.
+        concurrency: how many of its environments are changed at the same time.
     """
 
     environments: tuple[tuple[str, ...], ...]
     bake: Duration | None = None
+    concurrency: Annotated[int, Field(ge=1, strict=True)] = CONCURRENCY
 
     @field_validator("environments")
     @classmethod

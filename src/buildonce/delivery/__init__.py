@@ -39,7 +39,7 @@ from buildonce.delivery.smoke import Smoke, http_smoke
 from buildonce.delivery.target import Candidate, Deployed, Manifest, Target
 from buildonce.delivery.targets import open_target
 from buildonce.delivery.watch import Verdict, Watch
-from buildonce.delivery.waves import check_order, planned_waves
+from buildonce.delivery.waves import check_order, concurrency_of, planned_waves
 
 __all__ = [
     "ALL_AT_ONCE",
@@ -77,6 +77,7 @@ __all__ = [
     "WindowClosed",
     "WrongDigest",
     "check_order",
+    "concurrency_of",
     "deliver",
     "deploy",
     "http_smoke",

@@ -30,7 +30,7 @@ from buildonce.delivery.resuming import resume as resume_unfinished
 from buildonce.delivery.rollback import known_release
 from buildonce.delivery.rollback import rollback as roll_back
 from buildonce.delivery.targets import open_leases
-from buildonce.delivery.waves import check_order
+from buildonce.delivery.waves import check_order, concurrency_of
 from buildonce.ledger import Rollout, new_run_id
 from buildonce.release import Release
 
@@ -102,12 +102,13 @@ def rollback(
 
         places = [place for wave in here.waves(environment)[0] for place in wave]
         found: dict[str, Rollout] = {}
+        turns = anyio.Semaphore(concurrency_of(here.config, environment))
 
         async def one(place: EnvironmentConfig) -> None:
             current = await here.ledger.current(place.name)
             name = current.version if current is not None else None
             chosen = await known_release(name, ledger=here.ledger)
-            async with here.run(chosen, "rollback") as run:
+            async with turns, here.run(chosen, "rollback") as run:
                 found[place.name] = await roll_back(
                     place,
                     project=here.config.project.name,
@@ -181,7 +182,12 @@ async def _deliver(
     waves, bake = here.waves(to)
     places = [place for wave in waves for place in wave]
     async with here.run(chosen, command) as run:
-        options = here.options(run, wait=wait, verify=here.verify(run))
+        options = here.options(
+            run,
+            wait=wait,
+            verify=here.verify(run),
+            concurrency=concurrency_of(here.config, to),
+        )
         rollouts = await deliver(chosen, waves, options, bake=bake)
     _tell(places, rollouts, as_json)
 

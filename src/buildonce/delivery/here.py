@@ -16,6 +16,7 @@ import anyio
 import typer
 
 from buildonce.config import Config, EnvironmentConfig
+from buildonce.config.rollout import CONCURRENCY
 from buildonce.delivery.containers import ContainerRuntime
 from buildonce.delivery.options import Options, Reason, Verify
 from buildonce.delivery.signals import ended_by_signals
@@ -94,7 +95,14 @@ class Here:
 
         return verifier(self.config, ledger=self.ledger, run=run, reason=reason, say=say)
 
-    def options(self, run: str, *, wait: bool = False, verify: Verify | None = None) -> Options:
+    def options(
+        self,
+        run: str,
+        *,
+        wait: bool = False,
+        verify: Verify | None = None,
+        concurrency: int = CONCURRENCY,
+    ) -> Options:
         """Options of a deployment by a command."""
         return Options(
             project=self.config.project.name,
@@ -104,6 +112,7 @@ class Here:
             verify=verify,
             approvers=self.config.approvers,
             actor=user(),
+            concurrency=concurrency,
             wait=wait,
             target=partial(self.target, run=run),
         )

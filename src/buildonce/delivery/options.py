@@ -10,6 +10,7 @@ from typing import Literal
 
 from buildonce.config import Config, EnvironmentConfig
 from buildonce.config.leases import LeasesConfig
+from buildonce.config.rollout import CONCURRENCY
 from buildonce.delivery.clock import SYSTEM_CLOCK, Clock
 from buildonce.delivery.lease import Leases
 from buildonce.delivery.target import Target
@@ -44,6 +45,8 @@ class Options:
         approvers: public keys by name; empty means this machine's own key.
         actor: who deploys, for the rule against approving one's own.
         awaiting: entered while a person is awaited: no time budget should run meanwhile.
+        concurrency: at most so many environments are changed at the same time; those that bake, or
+            wait for others, do not count.
         wait: wait for another deployment to an environment to end, instead of failing.
         target: makes an environment's target; None makes the one that its configuration names.
         leases: where leases are; None where the environment's target keeps them.
@@ -61,6 +64,7 @@ class Options:
     approvers: Mapping[str, str] = field(default_factory=dict)
     actor: str | None = None
     awaiting: Callable[[], AbstractContextManager[object]] = nullcontext
+    concurrency: int = CONCURRENCY
     wait: bool = False
     target: Open | None = None
     leases: Leases | None = None

@@ -89,6 +89,7 @@ class Promotion:
 
     def __post_init__(self) -> None:
         self._decision = Decision()
+        self._turns = anyio.Semaphore(self.options.concurrency)
         self._milestones: dict[str, Milestones] = {}
         self._rollouts: list[EnvironmentRollout] = []
 
@@ -191,7 +192,8 @@ class Promotion:
     async def _one(self, place: EnvironmentConfig, wave: int, milestones: Milestones) -> None:
         options, adopted = self.options, self.adopted.get(place.name)
         try:
-            target = await options.open(place)
+            async with self._turns:
+                target = await options.open(place)
             manifest = self.manifests.get(place.name)
             if adopted is None:
                 await pass_gates(self.release, place, target, manifest, options)
@@ -223,7 +225,8 @@ class Promotion:
     ) -> EnvironmentRollout:
         options = self.options
         if adopted is None:
-            await recover(target, place, ledger=options.ledger, progress=options.progress)
+            async with self._turns:
+                await recover(target, place, ledger=options.ledger, progress=options.progress)
         digest = self.release.image.digest
         steps = self.traffic
         if adopted is not None and adopted.plan.get("steps"):
@@ -240,6 +243,7 @@ class Promotion:
             traffic=checked(steps if steps is not None else planned(place.rollout)),
             smoke=self.smoke or http_smoke(place.smoke_path, digest=digest),
             decision=self._decision,
+            turns=self._turns,
             milestones=milestones,
             watches=watches,
             manifest=manifest,

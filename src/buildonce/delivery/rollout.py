@@ -73,6 +73,7 @@ class EnvironmentRollout:
         traffic: the steps.
         smoke: the smoke test, given the environment's address.
         decision: shared with the other environments.
+        turns: shared too: one is taken while something is changed, and none while it is waited.
         milestones: written here.
         watches: beside those of the target.
         manifest: as for `Target.prepare`.
@@ -91,6 +92,7 @@ class EnvironmentRollout:
         traffic: Sequence[Shift],
         smoke: Smoke,
         decision: Decision,
+        turns: anyio.Semaphore,
         milestones: Milestones,
         watches: Sequence[Watch] = (),
         manifest: Manifest | None = None,
@@ -108,6 +110,7 @@ class EnvironmentRollout:
         self.traffic = tuple(traffic)
         self.smoke = smoke
         self.decision = decision
+        self.turns = turns
         self.watches = tuple(watches)
         self.manifest = manifest
         self.promotion = promotion
@@ -213,7 +216,8 @@ class EnvironmentRollout:
 
     async def _forward(self, group: anyio.abc.TaskGroup) -> None:
         """To all of the traffic, and a passed smoke test."""
-        candidate = self._candidate = await self._prepared()
+        async with self.turns:
+            candidate = self._candidate = await self._prepared()
         if self.place.rollout.strategy == "blue-green" and candidate.url and not self.adopted:
             async with self._log.step("preview", url=candidate.url):
                 await self.smoke(candidate.url)
@@ -237,13 +241,13 @@ class EnvironmentRollout:
         for shift in steps:
             if shift.percent < candidate.percent:
                 continue  # before the crash
-            async with self._log.step("shift", percent=shift.percent):
+            async with self.turns, self._log.step("shift", percent=shift.percent):
                 self._shifting(None)
                 await self._write(self.target.shift, candidate, shift.percent)
                 self._shifting(shift.percent)
             if shift.percent < 100:
                 await self._bake(shift)
-        async with self._log.step("smoke"):
+        async with self.turns, self._log.step("smoke"):
             await self.smoke(self._url)
 
     async def _prepared(self) -> Candidate:
@@ -348,7 +352,7 @@ class EnvironmentRollout:
         if candidate is None:
             return None
         try:
-            async with self._log.step("finish"):
+            async with self.turns, self._log.step("finish"):
                 await self._write(self.target.finish, candidate)
         except LeaseLost:
             raise
@@ -369,7 +373,8 @@ class EnvironmentRollout:
         cause = f"{self.decision.where}: {describe(root)}" if elsewhere else describe(root)
         failure: Exception | None = None
         with anyio.CancelScope(shield=True):
-            failure = await self._undo(root if isinstance(root, Exception) else error, cause)
+            async with self.turns:
+                failure = await self._undo(root if isinstance(root, Exception) else error, cause)
         return failure
 
     async def _undo(self, error: BaseException, cause: str) -> Exception:

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from buildonce.config import Config, ConfigError, EnvironmentConfig
 from buildonce.config.mistakes import did_you_mean
+from buildonce.config.rollout import CONCURRENCY
 from buildonce.delivery.errors import OutOfOrder
 from buildonce.ledger import Ledger
 from buildonce.release import Release
@@ -79,6 +80,12 @@ async def check_order(
                         remedy=f"buildonce deploy {earlier.name} --release {release.version}",
                     )
         passed |= {place.name for place in wave}
+
+
+def concurrency_of(config: Config, to: To) -> int:
+    """How many environments of it may be changed at the same time."""
+    plan = config.waves.get(to) if isinstance(to, str) else None
+    return plan.concurrency if plan is not None else CONCURRENCY
 
 
 def _must_be_known(config: Config, name: str) -> None:

@@ -87,6 +87,7 @@ class Deploying:
                     approvers=config.approvers,
                     actor=self._actor,
                     awaiting=awaiting,
+                    concurrency=delivery.concurrency_of(config, to),
                     config=config,
                 ),
                 bake=bake,
