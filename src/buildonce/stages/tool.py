@@ -6,7 +6,7 @@
 
 A passing result is cached by the engine and a failing one too, since its exit code is a result. But
 whoever starts a failed run again wants it tried again (a flaky test, a full disk), so a failure
-that comes from the cache is run anew.
+that comes from the cache is run anew, until it passes.
 """
 
 from __future__ import annotations
@@ -93,9 +93,12 @@ async def run_tool(
     """
     started = datetime.now(UTC)
     run = await _run(container, command, report)
-    if run.exit_code not in settled and run.ran_at < started:
-        retry = container.with_env_variable("BUILDONCE_TRIED_AGAIN", started.isoformat())
-        run = await _run(retry, command, report)
+    attempt = 1
+    while run.exit_code not in settled and run.ran_at < started:
+        # Each attempt has a key of its own: one that passed is found again by later runs.
+        attempt += 1
+        again = container.with_env_variable("BUILDONCE_ATTEMPT", str(attempt))
+        run = await _run(again, command, report)
     return run
 
 
