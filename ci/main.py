@@ -9,7 +9,8 @@
                                       └────▶ known flaws ─┴▶ release: pushed once and signed
     acceptance   deploy to staging ──┬─▶ smoke test          with all this evidence; from here
                                      └─▶ acceptance tests    on it is a digest
-    production   deploy to production, by the same code
+    production   deploy in waves, each step watched: pilot ─▶ smoke and safe tests ─▶ production;
+                 whatever fails anywhere brings both back
 
 Every deployment ends with the environment's smoke path; a failure puts back what ran before. With
 `--pull-request` it ends before the release: nothing is pushed, nothing is deployed.
@@ -18,12 +19,13 @@ Every deployment ends with the environment's smoke path; a failure puts back wha
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import anyio
 
 from buildonce import stages
 from buildonce.pipeline import Pipeline
-from buildonce.stages import python_environment, scanner_environment
+from buildonce.stages import Deployment, python_environment, scanner_environment
 
 
 async def main() -> None:
@@ -62,8 +64,15 @@ async def main() -> None:
                 checks.start(stages.smoke_test, staging, python)
                 checks.start(stages.acceptance_tests, staging, source, tools)
 
+        async def tests(wave: Sequence[Deployment]) -> None:
+            async with pipeline.parallel() as checks:
+                for live in wave:
+                    safe = ["-m", "safe"]
+                    checks.start(stages.smoke_test, live, python)
+                    checks.start(stages.acceptance_tests, live, source, tools, options=safe)
+
         async with pipeline.stage("production"):
-            await pipeline.deploy(release, to="production")
+            await pipeline.deploy(release, to="live", after_wave=tests)
 
 
 if __name__ == "__main__":

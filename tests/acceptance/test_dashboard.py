@@ -15,6 +15,7 @@ def browser() -> httpx.Client:
     return httpx.Client(base_url=os.environ["BASE_URL"], trust_env=False, timeout=10)
 
 
+@pytest.mark.safe
 def test_health_names_the_release_that_was_deployed(browser: httpx.Client) -> None:
     health = browser.get("/healthz").json()
     assert health["status"] == "ok"
@@ -24,6 +25,7 @@ def test_health_names_the_release_that_was_deployed(browser: httpx.Client) -> No
     assert health["version"]
 
 
+@pytest.mark.safe
 def test_the_front_page_shows_the_environment_it_runs_in(browser: httpx.Client) -> None:
     page = browser.get("/")
     assert page.status_code == 200
@@ -32,6 +34,7 @@ def test_the_front_page_shows_the_environment_it_runs_in(browser: httpx.Client) 
     assert environment in page.text
 
 
+@pytest.mark.safe
 def test_history_is_there(browser: httpx.Client) -> None:
     for path in ("/runs", "/rollouts", "/releases"):
         assert browser.get(path).status_code == 200
@@ -47,6 +50,7 @@ def test_it_is_read_only_and_says_so_politely(browser: httpx.Client) -> None:
     assert "Traceback" not in missing.text
 
 
+@pytest.mark.safe
 def test_pages_may_not_be_framed_or_sniffed(browser: httpx.Client) -> None:
     headers = browser.get("/").headers
     assert headers["x-content-type-options"] == "nosniff"

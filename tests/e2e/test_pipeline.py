@@ -18,12 +18,12 @@ import httpx
 import pytest
 
 from buildonce.errors import ExitCode
-from tests.delivery.load import load
+from tests.delivery.load import Seen, load
 from tests.e2e.shop import BUILDONCE, Ran, Shop, opened_shop
 
 pytestmark = [pytest.mark.e2e]
 
-ENVIRONMENTS = ("staging", "production")
+ENVIRONMENTS = ("staging", "pilot", "production")
 
 
 def little_to_check(text: str) -> str:
@@ -36,7 +36,7 @@ def little_to_check(text: str) -> str:
         assert old in text, f"ci/pipeline.toml has changed: {old}"
         text = text.replace(old, new)
     # What a rollout looks at, and for how long, has tests of its own.
-    text = re.sub(r'= "[235]s"', '= "1s"', text)
+    text = re.sub(r'= "[23]s"', '= "1s"', text)
     for check in ("format_and_lint", "type_check", "code_quality", "sast"):
         table = f'[checks.{check}]\npaths = ["src/buildonce/dashboard"]\n'
         text, found = re.subn(rf"\[checks\.{check}\]\npaths = .*\n", table, text)
@@ -102,17 +102,26 @@ def test_one_line_of_the_dashboard_goes_to_production_without_a_failed_request(
     # A line that this machine's engine has never seen: it keeps what earlier runs have made.
     shop.commit("src/buildonce/dashboard/formatting.py", f"\n\nANSWER = {time.time_ns()}\n")
 
-    async def deliver() -> tuple[Ran, list[str], list[str]]:
-        async with load(f"{shop.url('production')}/healthz", rate=50) as seen:
+    async def deliver() -> tuple[Ran, Seen]:
+        async with load(f"{shop.url('production')}/healthz", rate=100) as seen:
             ran = await anyio.to_thread.run_sync(shop.run)
-        return ran, seen.failures, seen.order
+        return ran, seen
 
-    ran, failures, order = anyio.run(deliver)
+    ran, seen = anyio.run(deliver)
     ran.must(ExitCode.PASSED)
     after = ran.summary["release"]["digest"]
-    assert failures == []
-    assert order == [before, after]
-    assert shop.digest("staging") == shop.digest("production") == after != before
+    assert seen.failures == []
+    assert (seen.order[0], seen.order[-1]) == (before, after)
+    assert {shop.digest(name) for name in ENVIRONMENTS} == {after} != {before}
+    # The report has how the answers were split at each step: within 3 points, and one answer.
+    rollouts = {rollout["environment"]: rollout for rollout in ran.summary["rollouts"]}
+    shares = rollouts["production"]["shares"]
+    assert [share["percent"] for share in shares] == [10, 50, 100]
+    for share in shares:
+        near = 3 + 100 / (share["new"] + share["old"])
+        assert share["measured"] == pytest.approx(share["percent"], abs=near)
+        assert share["failed"] == 0
+    assert "answers by the new release: " in ran.screen
     # Dependencies are not installed again, neither for the tools nor in the image.
     assert not [command for command in ran.executed if "pip install" in command]
     assert ran.cached["unit_tests"] is False
