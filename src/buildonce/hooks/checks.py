@@ -48,7 +48,8 @@ async def secrets(_files: Sequence[str], root: Path) -> int:
         [
             *(str(gitleaks.path), "git", *what, "--config", str(gitleaks_rules())),
             # In-file comments do not silence the gate; the secret itself is never shown.
-            *("--ignore-gitleaks-allow", "--redact", "--verbose", "--no-banner", str(root)),
+            *("--ignore-gitleaks-allow", "--redact", "--verbose", "--no-banner", "--no-color"),
+            str(root),
         ],
         root,
         found=(1,),

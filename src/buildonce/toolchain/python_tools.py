@@ -45,18 +45,20 @@ async def ensure_python_tool(name: str, *, progress: Progress = silent) -> Path:
     async with locked(places.cache() / "locks" / f"{folder.name}.lock", waiting=progress):
         if found := find_python_tool(name):
             return found
-        # Made at its place: programs of a virtual environment know where they stand.
+        # Made at its place: programs of a virtual environment know where they stand. Isolated (-I):
+        # the working directory is somebody's repository, and its `token.py` is no module of ours.
         await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
         progress(f"installing {name}, every file checked by its hash")
         await run(
-            [sys.executable, "-m", "venv", str(folder)],
+            [sys.executable, "-I", "-m", "venv", str(folder)],
             what=f"making the virtual environment {folder}",
             remedy="sudo apt-get install python3-venv",
         )
         await run(
             [
-                *(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-input"),
-                *("--disable-pip-version-check", "--require-hashes", "-r", str(_list(name))),
+                *(str(folder / "bin" / "python"), "-I", "-m", "pip", "install", "--quiet"),
+                *("--no-input", "--disable-pip-version-check", "--require-hashes"),
+                *("-r", str(_list(name))),
             ],
             what=f"installing {name}",
             remedy="the Python package index must be reachable; then do this again",
