@@ -55,7 +55,8 @@ def test_the_file_is_what_the_generator_makes_of_the_installed_client() -> None:
     for name, fields in installed.objects.items():
         for field, wanted in fields.items():
             found = written.type_map[name].fields[field]  # type: ignore[attr-defined]
-            assert str(found.type) == wanted.type, f"{name}.{field}"
+            perhaps = (name, field) in generate._PERHAPS
+            assert str(found.type) == wanted.type.rstrip("!" * perhaps), f"{name}.{field}"
             assert set(wanted.arguments) <= set(found.args), f"{name}.{field}"
 
 
