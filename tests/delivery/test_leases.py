@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from buildonce.config import Config, ConfigError
 from buildonce.delivery import EnvironmentBusy
 from buildonce.delivery.aws.lease_dynamodb import DynamoLeases
+from buildonce.delivery.errors import TargetFailed
 from buildonce.delivery.lease import LeaseLost
 from buildonce.delivery.lease_holding import Busy
 from buildonce.delivery.lease_sqlite import SqliteLeases
@@ -225,6 +226,14 @@ async def test_a_machine_that_was_stopped_hears_it_before_its_next_write(kept: K
             await quick.check()
         # And who lost it does not give back what is another's.
     assert took == [2]
+
+
+async def test_what_fails_while_it_is_held_comes_out_as_it_is(kept: Kept) -> None:
+    leases = kept.process(SimulatedClock())
+    with pytest.raises(TargetFailed, match="the proxy is gone"):
+        async with leases.hold("staging", run="mine"):
+            raise TargetFailed("the proxy is gone")
+    assert await leases.holder("staging") is None
 
 
 async def test_who_loses_it_does_not_release_the_next_holders(kept: Kept) -> None:

@@ -86,17 +86,22 @@ async def holding(
             )
             told = now
         await clock.sleep(every)
+    failure: Exception | None = None
     try:
         async with anyio.create_task_group() as group:
             renewing = anyio.CancelScope(shield=True)  # also while something is put back
             group.start_soon(_renew, found, renewing, clock, term.total_seconds() / 3)
             try:
                 yield found
+            except Exception as error:
+                failure = error  # the task group would wrap it
             finally:
                 renewing.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             await found.release()
+    if failure is not None:
+        raise failure
 
 
 async def _renew(lease: Lease, scope: anyio.CancelScope, clock: Clock, every: float) -> None:
