@@ -1,6 +1,6 @@
 """`make faults`: the fault table, from a run of all its pairs.
 
-    python -m tests.faults [--targets local,lambda] [--sample 25] [--only TEXT] [--json FILE]
+    python -m tests.faults [--targets "local; lambda"] [--sample 25] [--only TEXT] [--json FILE]
 
 Exit code 1 when one pair did not end as it must.
 """
@@ -20,22 +20,24 @@ from typing import Any
 
 from rich.console import Console
 
+from . import killing
 from .accounts import TARGETS, Account
+from .killing import KilledAccount
 from .local import LocalEnvironment
 from .rows import SCENARIOS, Pair, Row, Step, show
 
-ALL = ("local", *TARGETS)
+ALL = ("local", *TARGETS, killing.TARGET)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="The fault table.")
-    parser.add_argument("--targets", default=",".join(ALL), help="separated by commas")
+    parser.add_argument("--targets", default=";".join(ALL), help="separated by semicolons")
     parser.add_argument("--sample", type=int, help="so many pairs only")
     parser.add_argument("--only", default="", help="pairs whose name has this in it")
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="side by side")
     given = parser.parse_args()
-    targets = given.targets.split(",")
+    targets = [name.strip() for name in given.targets.split(";")]
     if unknown := set(targets) - set(ALL):
         parser.error(f"there is no target {', '.join(unknown)}; there are: {', '.join(ALL)}")
     console = Console(width=120)
@@ -85,7 +87,8 @@ def _work(
                     wanted = [pair for pair in one.pairs() if only in str(pair)]
                     if sample is not None:
                         wanted = _some(wanted, sample // len(targets), number / len(targets))
-                    for row in one.rows(wanted[part[0] :: part[1]]):
+                    for found in one.rows(wanted[part[0] :: part[1]]):
+                        row = found.checked()
                         file.write(json.dumps(row.to_json()) + "\n")
                         file.flush()
                         mark = "ok" if row.problem is None else "WRONG"
@@ -102,9 +105,13 @@ def _work(
 
 def _environments(
     targets: Sequence[str], folder: Path, sample: int | None
-) -> Iterator[Callable[[], LocalEnvironment | Account]]:
+) -> Iterator[Callable[[], LocalEnvironment | Account | KilledAccount]]:
     """All there are; for a sample, a rollout of one target and a rollback of the next."""
     for number, target in enumerate(targets):
+        if target == killing.TARGET:
+            if sample is None:  # time is real there
+                yield partial(KilledAccount, folder / "killed")
+            continue
         chosen = SCENARIOS if sample is None else SCENARIOS[number % 2 :][:1]
         for scenario in chosen:
             if target == "local":

@@ -28,7 +28,7 @@ from buildonce.delivery.resuming import resume
 from buildonce.ledger import Event, Ledger, new_run_id
 from buildonce.ledger.sqlite import SqliteStore
 from buildonce.release import Release
-from tests.delivery.conftest import release
+from tests.samples import release
 
 from .containers import LastingContainers
 from .forking import Child, Ended, done, result_of

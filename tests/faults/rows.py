@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -74,6 +74,12 @@ class Row:
     ends: str
     problem: str | None
     seconds: float
+
+    def checked(self) -> Row:
+        """The same; a kill that killed nobody proves nothing, so it is a problem."""
+        if self.pair.fault != "kill -9" or self.first == "killed":
+            return self
+        return replace(self, problem=f"it was not killed, but {self.first}; {self.problem or ''}")
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "pair": {**asdict(self.pair), "step": str(self.pair.step)}}
