@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from buildonce.engine import commands, launching
+from tests.interrupting import interrupted_at
 
 BUILDONCE = [sys.executable, "-m", "buildonce"]
 
@@ -77,19 +77,8 @@ def test_what_needs_no_parser_is_what_the_parser_says(
 
 @pytest.mark.parametrize("module", ["typer.main", "buildonce.ledger.ledger"])
 def test_an_interrupt_while_it_loads_is_an_exit_code(module: str, tmp_path: Path) -> None:
-    running = subprocess.Popen(
-        [*BUILDONCE, "status"],
-        env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"},
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert running.stderr
-    while (line := running.stderr.readline()).rpartition("|")[2].strip() != module:
-        assert line, f"{module} was not loaded"
-    running.send_signal(signal.SIGINT)
-    _, said = running.communicate(timeout=40)
-    assert running.returncode == 130
+    code, said = interrupted_at(module, [*BUILDONCE, "status"], os.environ, tmp_path)
+    assert code == 130
     assert "Traceback" not in said
 
 
@@ -139,6 +128,15 @@ def test_a_full_disk_is_told() -> None:
     assert "No space left on device" in said
     assert "Traceback" not in said
     assert "Exception" not in said
+
+
+def test_a_folder_that_has_gone_is_told(tmp_path: Path) -> None:
+    script = 'cd "$1" && rmdir "$1" && exec "$0" -m buildonce hook secrets'
+    words = ["sh", "-c", script, sys.executable, str(tmp_path / "gone")]
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "has been deleted" in done.stderr
 
 
 def test_without_any_output_it_works() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -142,8 +143,9 @@ def _prepare_environment() -> None:
     """Let every podman below us work on machines where it needs a configuration of ours."""
     from buildonce.toolchain.containers import environment
 
-    for name, value in environment().items():
-        os.environ.setdefault(name, value)
+    with suppress(OSError):  # a full disk: commands that need no podman go on
+        for name, value in environment().items():
+            os.environ.setdefault(name, value)
 
 
 def _exists(entry: Entry) -> bool:

@@ -62,6 +62,9 @@ def _explain(error: BaseException) -> int:
             complain(cause.message, cause.remedy)
         return expected[0].exit_code
     unexpected = next(cause for cause in causes if not isinstance(cause, BuildonceError))
+    if isinstance(unexpected, FileNotFoundError) and _folder_is_gone():
+        complain("the folder that this was called in has been deleted", "cd to one that is there")
+        return ExitCode.USAGE
     if (refused := refusal(unexpected)) is not None:
         complain(refused.message, refused.remedy)
         _nobody_reads()  # it may be the output itself: `> /dev/full`
@@ -72,6 +75,14 @@ def _explain(error: BaseException) -> int:
         f"read {log}; please report it with that file" if log else "please report it",
     )
     return ExitCode.TOOL_FAILED
+
+
+def _folder_is_gone() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

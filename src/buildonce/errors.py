@@ -44,7 +44,10 @@ class BuildonceError(Exception):
         return f"{self.message}\n  try: {self.remedy}" if self.remedy else self.message
 
 
-_ROOM = "make room there (df -h shows where), then run the command again"
+_ROOM = (
+    "make room (df -h), then run the command again; buildonce writes below BUILDONCE_CACHE, "
+    "BUILDONCE_HOME and the folder for temporary files"
+)
 _RIGHT = "give this user the right to it, or use another folder"
 _AWAY = "move away what is there, or use another folder"
 _REMEDIES = {
@@ -68,5 +71,5 @@ def refusal(error: BaseException) -> BuildonceError | None:
     """
     if not isinstance(error, OSError) or error.errno not in _REMEDIES:
         return None
-    what = error.filename or "what this command writes to"
+    what = error.filename or "a file that this command writes"
     return BuildonceError(f"{what}: {error.strerror}", remedy=_REMEDIES[error.errno])

@@ -26,8 +26,8 @@ from buildonce.delivery.errors import DeliveryError
 from buildonce.delivery.haproxy import Proxy, Slot
 from buildonce.delivery.state import Instance, State
 from buildonce.release import Image
+from tests.samples import release
 
-from .conftest import release
 from .processes import SERVICE
 
 pytestmark = pytest.mark.anyio
@@ -132,19 +132,19 @@ FAKE = """\
 import json, os, sys
 with open({log!r}, "a") as log:
     log.write(json.dumps([sys.argv[1:], os.environ.get("TOKEN")]) + "\\n")
-if sys.argv[1] == "info" or sys.argv[1] == "version":
-    sys.exit({info})
+if sys.argv[1] in ("ps", "version"):
+    sys.exit({works})
 if sys.argv[1:3] == ["image", "inspect"]:
     print(json.dumps([{{"RepoDigests": {digests}}}]))
 """
 
 
-def fake(folder: Path, name: str, *, digests: list[str] | None = None, info: int = 0) -> Path:
+def fake(folder: Path, name: str, *, digests: list[str] | None = None, works: int = 0) -> Path:
     """A runtime that writes down how it was called."""
     program = folder / name
     log = str(folder / f"{name}.log")
     program.write_text(
-        FAKE.format(python=sys.executable, log=log, digests=json.dumps(digests or []), info=info)
+        FAKE.format(python=sys.executable, log=log, digests=json.dumps(digests or []), works=works)
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     return program
@@ -203,7 +203,7 @@ async def test_the_runtime_that_answers_is_taken(
     monkeypatch.delenv("CONTAINERS_CONF", raising=False)
     with pytest.raises(TargetFailed, match=r"docker is not installed; podman is not installed"):
         await detect_runtime()
-    fake(tmp_path, "docker", info=1)
+    fake(tmp_path, "docker", works=1)
     podman = fake(tmp_path, "podman")
     assert await detect_runtime() == ContainerRuntime((str(podman),))
     conf = tmp_path / "cache/containers.conf"

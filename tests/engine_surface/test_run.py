@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.interrupting import interrupted_at
 from tests.oldest import oldest_client
 
 CONFTEST = Path(__file__).with_name("conftest.py")
@@ -295,24 +296,13 @@ def test_a_second_signal_kills_at_once(buildonce: list[str], environment: dict[s
     ],
 )
 def test_a_signal_before_the_client_connects_is_no_matter(
-    buildonce: list[str], environment: dict[str, str], module: str
+    buildonce: list[str], environment: dict[str, str], tmp_path: Path, module: str
 ) -> None:
-    """Python says what it has loaded: that is when the signal comes."""
-    running = subprocess.Popen(
-        [*buildonce, "run", "sleep", "1000"],
-        env=environment | {"PYTHONPROFILEIMPORTTIME": "1"},
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert running.stderr
-    while (line := running.stderr.readline()).rpartition("|")[2].strip() != module:
-        assert line, f"{module} was not loaded"
-    running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=40)
-    assert running.returncode == 130, err
-    assert "Traceback" not in err
-    assert "KeyboardInterrupt" not in err
+    command = [*buildonce, "run", "sleep", "1000"]
+    code, said = interrupted_at(module, command, environment, tmp_path)
+    assert code == 130, said
+    assert "Traceback" not in said
+    assert "KeyboardInterrupt" not in said
 
 
 def on_terminal(

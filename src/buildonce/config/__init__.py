@@ -11,8 +11,9 @@ are separated by commas.
 """
 
 from buildonce.config.base import parse_duration
+from buildonce.config.environments import EnvironmentConfig
 from buildonce.config.mistakes import ConfigError
-from buildonce.config.models import Config, EnvironmentConfig, ProjectConfig, StageConfig
+from buildonce.config.models import Config, ProjectConfig, StageConfig
 from buildonce.config.profiles import PROFILE_VARIABLE
 from buildonce.config.waivers import WaiverConfig
 

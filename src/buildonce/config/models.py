@@ -8,24 +8,22 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Self
 
 from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from buildonce.config.advisories import AdvisoriesConfig
-from buildonce.config.approvals import Approval, PublicKey, check_approvers
-from buildonce.config.aws import REGION, AccountConfig, Placement, is_loopback, mistakes
+from buildonce.config.approvals import PublicKey, check_approvers
+from buildonce.config.aws import AccountConfig
 from buildonce.config.base import NAME, Duration, Table, known_keys
+from buildonce.config.environments import EnvironmentConfig, check_environments
 from buildonce.config.leases import LeasesConfig
 from buildonce.config.lines import KeyPath, Lines
 from buildonce.config.mistakes import ConfigError, did_you_mean, explain
@@ -37,11 +35,10 @@ from buildonce.config.policies import (
     check_policies,
 )
 from buildonce.config.profiles import PROFILE_VARIABLE, lay_over, line_of
-from buildonce.config.rollout import RolloutConfig, WavesConfig, check_waves
+from buildonce.config.rollout import WavesConfig, check_waves
 from buildonce.config.signing import SigningConfig
 from buildonce.config.tools import ToolConfig
 from buildonce.config.waivers import WaiverConfig
-from buildonce.config.windows import WindowConfig
 
 _PLATFORM = r"^[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?$"
 # Registry host with an optional port, then at least one path component (OCI distribution grammar).
@@ -72,85 +69,6 @@ class StageConfig(Table):
         if self.warn and self.budget and self.warn >= self.budget:
             raise ValueError("`warn` must be shorter than `budget`")
         return self
-
-
-class EnvironmentConfig(Placement):
-    """Where a release runs. Configuration differs between environments; the image never does."""
-
-    name: Annotated[str, Field(pattern=NAME)]
-    target: Literal["local", "ecs", "lambda"] = "local"
-    port: Annotated[
-        Annotated[int, Field(ge=1, le=65535, strict=True)] | None, Field(validate_default=True)
-    ] = None
-    configuration: dict[str, str] = Field(default_factory=dict)
-    approval: Approval = None
-    rollout: RolloutConfig = RolloutConfig()
-    windows: tuple[WindowConfig, ...] = ()
-    deploy: Literal["automatic", "on-demand"] = "automatic"
-    after: str | None = None
-    health_path: Annotated[str, Field(pattern="^/")] = "/healthz"
-    health_timeout: Duration = timedelta(seconds=60)
-    smoke_path: Annotated[str, Field(pattern="^/")] = "/healthz"
-    mount_ledger: bool = False
-    policy: str | None = None
-
-    _account: AccountConfig | None = PrivateAttr(default=None)
-    _leases: LeasesConfig | None = PrivateAttr(default=None)
-
-    @field_validator("port")
-    @classmethod
-    def _local_has_a_port(cls, port: int | None, info: ValidationInfo) -> int | None:
-        if port is None and info.data.get("target") == "local":
-            raise ValueError("this key is missing")
-        return port
-
-    @model_validator(mode="after")
-    def _keys_agree(self) -> Self:
-        if problem := mistakes(self.name, self.target, self.port, self):
-            raise ValueError(problem)
-        return self
-
-    @property
-    def url(self) -> str:
-        """The address that users of this environment ask; empty where only its target knows it."""
-        return self.address or (f"http://127.0.0.1:{self.port}" if self.port else "")
-
-    @property
-    def local_port(self) -> int:
-        """The port of this machine where it answers.
-
-        Raises:
-            ValueError: it answers elsewhere.
-        """
-        port = self.port or (urlsplit(self.url).port if is_loopback(self.url) else None)
-        if port is None:
-            raise ValueError(f"{self.name} does not answer on this machine")
-        return port
-
-    @property
-    def places(self) -> tuple[EnvironmentConfig, ...]:
-        """One for each region, called "environment-region"; itself where there is only one."""
-        return tuple(self._in(region) for region in self.regions) or (self,)
-
-    @property
-    def account_config(self) -> AccountConfig:
-        """The account of an environment that is not local."""
-        assert self._account is not None, "set where the whole configuration was checked"
-        return self._account
-
-    @property
-    def leases(self) -> LeasesConfig | None:
-        """Where its lease is; None for a place of this machine's own."""
-        return self._leases
-
-    def _in(self, region: str) -> EnvironmentConfig:
-        changes: dict[str, Any] = {
-            "name": f"{self.name}-{region}",
-            "region": region,
-            "regions": (),
-            "registry": self.registry and self.registry.replace(REGION, region),
-        }
-        return self.model_copy(update=changes)
 
 
 class LedgerConfig(Table):
@@ -266,29 +184,7 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _environments_agree(self) -> Self:
-        ports: dict[int, str] = {}
-        for name, environment in self.environments.items():
-            if environment.name != name:
-                raise ValueError(f"environments.{name}: `name` must be left out or be the same")
-            self._check_account(environment)
-            if environment.port is not None and environment.port in ports:
-                raise ValueError(
-                    f"environments.{name}.port: {environment.port} is already the port of "
-                    f"{ports[environment.port]}"
-                )
-            if environment.port is not None:
-                ports[environment.port] = name
-            seen = {name}
-            while environment.after is not None:
-                if environment.after not in self.environments:
-                    raise ValueError(
-                        f"environments.{environment.name}.after: there is no environment "
-                        f"{environment.after!r}{did_you_mean(environment.after, self.environments)}"
-                    )
-                environment = self.environments[environment.after]
-                if environment.name in seen:
-                    raise ValueError(f"environments.{name}.after: goes round in a circle")
-                seen.add(environment.name)
+        check_environments(self.environments, self.accounts, self.leases)
         return self
 
     @model_validator(mode="after")
@@ -297,27 +193,6 @@ class Config(Table):
             self.policies, {name: place.policy for name, place in self.environments.items()}
         )
         return self
-
-    def _check_account(self, environment: EnvironmentConfig) -> None:
-        where, name = f"environments.{environment.name}", environment.account
-        for region in environment.regions:
-            if f"{environment.name}-{region}" in self.environments:
-                raise ValueError(
-                    f"{where}.regions: {environment.name}-{region} is an environment already"
-                )
-        if name is None:
-            return
-        if name not in self.accounts:
-            hint = did_you_mean(name, self.accounts)
-            raise ValueError(f"{where}.account: there is no account {name!r}{hint}")
-        account = self.accounts[name]
-        role = environment.role or ""
-        if role.startswith("arn:") and role.split(":")[4] != account.id:
-            raise ValueError(
-                f"{where}.role: the role is of account {role.split(':')[4]}, "
-                f"but {name} is {account.id}"
-            )
-        environment._account, environment._leases = account, self.leases
 
     @model_validator(mode="after")
     def _leases_have_an_account(self) -> Self:

@@ -294,10 +294,11 @@ async def detect_runtime() -> ContainerRuntime:
         env: dict[str, str] = {}
         if name == "podman" and "CONTAINERS_CONF" not in os.environ and configuration.exists():
             env["CONTAINERS_CONF"] = str(configuration)
-        # `docker info` needs no daemon to end with 0 in some versions; `version` does.
-        asks = "info" if name == "podman" else "version"
+        # `docker version` fails without a daemon, `info` not always. podman's `info` takes 0.4 s to
+        # ask the package manager about itself; listing containers shows that it works in 0.04 s.
+        asks = ["ps", "--quiet", "--last", "1"] if name == "podman" else ["version"]
         done = await anyio.run_process(
-            [path, asks], check=False, stdout=PIPE, stderr=PIPE, env={**os.environ, **env}
+            [path, *asks], check=False, stdout=PIPE, stderr=PIPE, env={**os.environ, **env}
         )
         if done.returncode == 0:
             return ContainerRuntime((path,), env)
