@@ -42,7 +42,7 @@ from tests.aws.world import release
 from tests.delivery.leases import Dynamo
 
 SIZES = (50, 200)
-REGIONS = ("eu-west-1", "eu-central-1", "us-east-1", "us-west-2")
+REGIONS = ("eu-west-1", "us-east-1")
 THROTTLED = 20  # every so many calls
 _LOOKS = ("cloudwatch.DescribeAlarms",)
 _LEASES = ("dynamodb.GetItem", "dynamodb.UpdateItem")
@@ -69,8 +69,21 @@ look_every = "1m"
 """
 
 
+class Forgetful(list[Any]):
+    """A journal that only counts: the simulation's memory is not what is measured."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def append(self, _: Any) -> None:
+        self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
+
+
 def configured(size: int) -> Config:
-    """That many places: accounts with four regions each, in three waves."""
+    """That many places: accounts with two regions each, in three waves."""
     accounts = range(size // len(REGIONS))
     text = _PROJECT
     for number in accounts:
@@ -91,6 +104,7 @@ async def measured(size: int, concurrency: int) -> dict[str, Any]:
     places = [place for wave in waves for place in wave]
     table = Dynamo()
     simulation = table.simulation
+    simulation.journal = Forgetful()
     enter(simulation, places, project="shop")
     furnish(simulation, places, project="shop")
     await table.make()
@@ -138,8 +152,6 @@ async def measured(size: int, concurrency: int) -> dict[str, Any]:
     counts = Counter(simulation.counts)
     calls = sum(counts.values())
     looks, held = (sum(counts[name] for name in names) for names in (_LOOKS, _LEASES))
-    ends = [event for event in events if event.kind == "rollout.finished"][-len(places) :]
-    minutes = sum(event.data["seconds"] for event in ends) / 60  # of all environments together
     digests = {
         digest
         for place in places
@@ -158,8 +170,8 @@ async def measured(size: int, concurrency: int) -> dict[str, Any]:
         "lasts_minutes": round(lasted / 60, 1),
         "calls": calls,
         "calls_per_environment": round((calls - looks - held) / len(places), 1),
-        "looks_at_alarms_per_environment_and_minute": round(looks / minutes, 2),
-        "lease_calls_per_environment_and_minute": round(held / minutes, 2),
+        "looks_at_alarms_per_environment": round(looks / len(places), 1),
+        "lease_calls_per_environment": round(held / len(places), 1),
         "throttled_and_survived": simulation.throttled,
         "events_in_the_ledger": len(events),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -189,7 +201,7 @@ def show(found: Sequence[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("sizes", nargs="*", type=int, default=SIZES, help="multiples of 4")
+    parser.add_argument("sizes", nargs="*", type=int, default=SIZES, help="even numbers")
     parser.add_argument("--concurrency", type=int, default=20)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)

@@ -31,10 +31,10 @@ from tests.aws.world import World, release
 from tests.delivery.leases import Dynamo
 
 from .forking import result_of
+from .looking import NAME, disagreements
 from .people import Approver
 from .rows import Pair, Row, Step, pairs_of, steps_of
 
-NAME = "production"
 TARGETS = {"ecs weighted": "weighted", "ecs canary": "canary", "lambda": "lambda"}
 FAULTS = (
     "throttle",
@@ -307,7 +307,7 @@ class Account:
     async def _wrong(self) -> list[str]:
         """What is not as it must be, by the accounts' own word."""
         wrong: list[str] = []
-        world, ledger = self.team.world, self.team.ledger
+        world = self.team.world
         serving = world.serving
         if list(serving.values()) != [100]:
             wrong.append(f"it serves {serving}")
@@ -324,23 +324,12 @@ class Account:
             alias = world.place.functions.functions[STACK].aliases["live"]
             if alias.weights:
                 wrong.append(f"the alias has weights: {alias.weights}")
-        target = await world.target()
-        if await target.pending() is not None:
-            wrong.append("a candidate is left")
-        current = await target.current()
-        if current is None or current.digest != digest or not current.healthy:
-            wrong.append(f"the target says {current}")
-        rollouts = await ledger.rollouts(NAME)
-        if open_ones := [one.id for one in rollouts if one.result is None]:
-            wrong.append(f"not ended in the ledger: {open_ones}")
-        recorded = await ledger.current(NAME)
-        if (recorded.digest if recorded else None) != digest:
-            wrong.append(f"the ledger says {recorded and recorded.digest}")
-        if rollouts[0].running_digest != digest:
-            wrong.append(f"the newest rollout says {rollouts[0].running_digest}")
-        if (holder := await self.table.process(self.team.clock).holder(NAME)) is not None:
-            wrong.append(f"the lease stays: {holder}")
-        return wrong
+        return wrong + await disagreements(
+            digest,
+            target=await world.target(),
+            ledger=self.team.ledger,
+            leases=self.table.process(self.team.clock),
+        )
 
 
 async def _ended(work: Callable[[], Any]) -> str:

@@ -34,10 +34,10 @@ from tests.aws.world import release
 from .accounts import Account
 from .forking import Child, done, result_of
 from .local import StruckStore
+from .looking import NAME, disagreements
 from .rows import Pair, Row, Step
 
 TARGET = "ecs weighted, killed for real"
-NAME = "production"
 POINTS = (
     (Step("start started"), "after"),
     (Step("healthy done"), "before"),
@@ -181,20 +181,13 @@ class KilledAccount:
         answers = {await self._answer() for _ in range(20)}
         if len(answers) != 1:
             wrong.append(f"it answers {answers}")
-        target = await open_target(self.place, project="shop", run="looks")
-        current, ledger = await target.current(), Ledger(SqliteStore(self.path))
         serving = next(iter(answers))
-        if await target.pending() is not None:
-            wrong.append("a candidate is left")
-        if current is None or current.digest != serving or not current.healthy:
-            wrong.append(f"the target says {current}")
-        recorded = await ledger.current(NAME)
-        if recorded is None or recorded.digest != serving:
-            wrong.append(f"the ledger says {recorded and recorded.digest}")
-        if any(one.result is None for one in await ledger.rollouts(NAME)):
-            wrong.append("not ended in the ledger")
-        if await SqliteLeases(self.folder).holder(NAME) is not None:
-            wrong.append("the lease stays")
+        wrong += await disagreements(
+            serving,
+            target=await open_target(self.place, project="shop", run="looks"),
+            ledger=Ledger(SqliteStore(self.path)),
+            leases=SqliteLeases(self.folder),
+        )
         return {old: "old", new: "new"}.get(serving, "?"), wrong
 
 

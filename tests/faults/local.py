@@ -32,10 +32,10 @@ from tests.samples import release
 
 from .containers import LastingContainers
 from .forking import Child, Ended, done, result_of
+from .looking import NAME, disagreements
 from .people import Approver
 from .rows import Pair, Row, Step, label_of, pairs_of, steps_of
 
-NAME = "production"
 FAULTS = (
     "access denied",
     "timeout",
@@ -299,7 +299,7 @@ class LocalEnvironment:
         if len(answers) != 1 or not set(answers) <= {old, new}:
             wrong.append(f"it answers {dict(answers)}")
         serving = next(iter(answers))
-        target, ledger = self._target(), Ledger(SqliteStore(self.path))
+        target = self._target()
         running = self.containers.running()
         if list(running.values()) != [serving]:
             wrong.append(f"containers: {running}")
@@ -310,21 +310,12 @@ class LocalEnvironment:
         weights = sorted(slot.weight for slot in slots if slot.status != "MAINT")
         if weights != [100]:
             wrong.append(f"weights of the proxy: {weights}")
-        if await target.pending() is not None:
-            wrong.append("a candidate is left")
-        current = await target.current()
-        if current is None or current.digest != serving or not current.healthy:
-            wrong.append(f"the target says {current}")
-        rollouts = await ledger.rollouts(NAME)
-        if open_ones := [one.id for one in rollouts if one.result is None]:
-            wrong.append(f"not ended in the ledger: {open_ones}")
-        recorded = await ledger.current(NAME)
-        if recorded is None or recorded.digest != serving:
-            wrong.append(f"the ledger says {recorded and recorded.digest}")
-        if rollouts[0].running_digest != serving:
-            wrong.append(f"the newest rollout says {rollouts[0].running_digest}")
-        if (holder := await SqliteLeases(self.folder).holder(NAME)) is not None:
-            wrong.append(f"the lease stays: {holder}")
+        wrong += await disagreements(
+            serving,
+            target=target,
+            ledger=Ledger(SqliteStore(self.path)),
+            leases=SqliteLeases(self.folder),
+        )
         ends = {old: "old", new: "new"}.get(serving, "?")
         return ends, "; ".join(wrong) or None
 

@@ -1,14 +1,15 @@
 """Holding a lease while a block runs, wherever leases are kept: waiting, renewing, giving back.
 
-    def hold(self, environment, *, run, wait=False, say=quiet):
-        return holding(lambda: self._take(environment, run), environment, term=self.term, …)
+    class Leases(StoredLeases):
+        async def take(self, environment, run): ...      # it, or `Busy` with who has it
 
 A store of leases has to take one or say who has it, all the rest is here.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -46,62 +47,64 @@ class Busy:
     silent: bool = False
 
 
-@asynccontextmanager
-async def holding(
-    take: Callable[[], Awaitable[Taken | Busy]],
-    environment: str,
-    *,
-    term: timedelta,
-    clock: Clock,
-    every: float,
-    wait: bool,
-    say: Callable[[str], None],
-) -> AsyncIterator[Lease]:
-    """Hold the lease that `take` takes while the block runs; see `Leases.hold`.
+class StoredLeases(ABC):
+    """`Leases` that are kept somewhere: what is the same wherever that is.
 
     Args:
-        take: takes it, or says who has it.
-        environment: for messages.
-        term: how long it lasts without renewal.
-        clock: by which it waits and renews.
-        every: seconds between two attempts to take it.
-        wait, say: as in `Leases.hold`.
-
-    Raises (on entering):
-        EnvironmentBusy: it is taken and `wait` is false.
+        term: how long a lease lasts without renewal.
+        clock: the time.
+        every: seconds between two attempts to take a lease that somebody has.
     """
-    began, told = clock.monotonic(), None
-    while isinstance(found := await take(), Busy):
-        message = f"environment {environment} is being deployed to by {found.holder}"
-        if not wait and not found.silent:
-            raise EnvironmentBusy(
-                message, remedy="wait for it to end, or give --wait to wait in this command"
-            )
-        now = clock.monotonic()
-        if told is None or now - told >= _REMIND:
-            silent = ", which does not renew its lease" if found.silent else ""
-            say(
-                f"{message}{silent}; waiting"
-                + ("" if told is None else f" for {now - began:.0f} s")
-            )
-            told = now
-        await clock.sleep(every)
-    failure: Exception | None = None
-    try:
-        async with anyio.create_task_group() as group:
-            renewing = anyio.CancelScope(shield=True)  # also while something is put back
-            group.start_soon(_renew, found, renewing, clock, term.total_seconds() / 3)
-            try:
-                yield found
-            except Exception as error:
-                failure = error  # the task group would wrap it
-            finally:
-                renewing.cancel()
-    finally:
-        with anyio.CancelScope(shield=True):
-            await found.release()
-    if failure is not None:
-        raise failure
+
+    def __init__(self, *, term: timedelta, clock: Clock, every: float) -> None:
+        self.term = term
+        self.clock = clock
+        self._every = every
+
+    @abstractmethod
+    async def take(self, environment: str, run: str) -> Taken | Busy:
+        """Take it, or say who has it; a single attempt."""
+
+    @asynccontextmanager
+    async def hold(
+        self,
+        environment: str,
+        *,
+        run: str,
+        wait: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> AsyncIterator[Lease]:
+        """As `Leases.hold`."""
+        began, told = self.clock.monotonic(), None
+        while isinstance(found := await self.take(environment, run), Busy):
+            message = f"environment {environment} is being deployed to by {found.holder}"
+            if not wait and not found.silent:
+                raise EnvironmentBusy(
+                    message, remedy="wait for it to end, or give --wait to wait in this command"
+                )
+            now = self.clock.monotonic()
+            if told is None or now - told >= _REMIND:
+                silent = ", which does not renew its lease" if found.silent else ""
+                waited = "" if told is None else f" for {now - began:.0f} s"
+                say(f"{message}{silent}; waiting{waited}")
+                told = now
+            await self.clock.sleep(self._every)
+        failure: Exception | None = None
+        try:
+            async with anyio.create_task_group() as group:
+                renewing = anyio.CancelScope(shield=True)  # also while something is put back
+                group.start_soon(_renew, found, renewing, self.clock, self.term.total_seconds() / 3)
+                try:
+                    yield found
+                except Exception as error:
+                    failure = error  # the task group would wrap it
+                finally:
+                    renewing.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await found.release()
+        if failure is not None:
+            raise failure
 
 
 async def _renew(lease: Lease, scope: anyio.CancelScope, clock: Clock, every: float) -> None:

@@ -16,7 +16,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,8 +26,7 @@ import anyio
 import anyio.to_thread
 
 from buildonce.delivery.clock import SYSTEM_CLOCK, Clock
-from buildonce.delivery.lease import Lease
-from buildonce.delivery.lease_holding import TERM, Busy, holding, lost
+from buildonce.delivery.lease_holding import TERM, Busy, StoredLeases, lost
 
 _T = TypeVar("_T")
 
@@ -58,7 +57,7 @@ class _Row:
         return f"run {self.run} (process {self.pid}, since {self.since})"
 
 
-class SqliteLeases:
+class SqliteLeases(StoredLeases):
     """`Leases` in the file `leases.sqlite` of a folder.
 
     Args:
@@ -71,27 +70,7 @@ class SqliteLeases:
         self, folder: Path, *, term: timedelta = TERM, clock: Clock = SYSTEM_CLOCK
     ) -> None:
         self.path = folder / "leases.sqlite"
-        self.term = term
-        self.clock = clock
-
-    def hold(
-        self,
-        environment: str,
-        *,
-        run: str,
-        wait: bool = False,
-        say: Callable[[str], None] = lambda _: None,
-    ) -> AbstractAsyncContextManager[Lease]:
-        """As `Leases.hold`."""
-        return holding(
-            lambda: self.take(environment, run),
-            environment,
-            term=self.term,
-            clock=self.clock,
-            every=_LOOK_AGAIN,
-            wait=wait,
-            say=say,
-        )
+        super().__init__(term=term, clock=clock, every=_LOOK_AGAIN)
 
     async def holder(self, environment: str) -> str | None:
         """As `Leases.holder`."""

@@ -21,7 +21,7 @@ import os
 import socket
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -32,8 +32,7 @@ from buildonce.delivery.aws.errors import AwsRefused
 from buildonce.delivery.aws.session import AwsSession
 from buildonce.delivery.clock import SYSTEM_CLOCK, Clock
 from buildonce.delivery.errors import TargetFailed
-from buildonce.delivery.lease import Lease
-from buildonce.delivery.lease_holding import TERM, Busy, holding, lost
+from buildonce.delivery.lease_holding import TERM, Busy, StoredLeases, lost
 
 _LOOK_AGAIN = 2.0  # seconds
 _CLOCKS_DIFFER = timedelta(minutes=15)
@@ -80,7 +79,7 @@ class _Item:
         )
 
 
-class DynamoLeases:
+class DynamoLeases(StoredLeases):
     """`Leases` in a table.
 
     Args:
@@ -102,31 +101,11 @@ class DynamoLeases:
     ) -> None:
         self.table = table
         self.project = project
-        self.term = term
-        self.clock = clock
+        super().__init__(term=term, clock=clock, every=_LOOK_AGAIN)
         self._session = session
         self._opened: AwsSession | None = None
         self._opening = anyio.Lock()
         self._silent: dict[str, tuple[str, float]] = {}
-
-    def hold(
-        self,
-        environment: str,
-        *,
-        run: str,
-        wait: bool = False,
-        say: Callable[[str], None] = lambda _: None,
-    ) -> AbstractAsyncContextManager[Lease]:
-        """As `Leases.hold`."""
-        return holding(
-            lambda: self.take(environment, run),
-            environment,
-            term=self.term,
-            clock=self.clock,
-            every=_LOOK_AGAIN,
-            wait=wait,
-            say=say,
-        )
 
     async def holder(self, environment: str) -> str | None:
         """As `Leases.holder`."""
