@@ -14,7 +14,7 @@ from pathlib import Path
 import dagger
 import pytest
 
-from tests.engine.engines import failure, unique
+from tests.engine.engines import failure, on, unique
 from tests.loopback import http_server
 
 pytestmark = pytest.mark.anyio
@@ -217,6 +217,13 @@ async def test_versions_and_ancestors(remote: dagger.GitRepository, repository: 
     ancestor = remote.branch("main").common_ancestor(remote.branch("feature"))
     assert await ancestor.commit() == repository.first
     assert await remote.uncommitted().is_empty()
+
+
+async def test_a_login_in_the_address_is_not_told(client: dagger.Client) -> None:
+    word = unique("word")
+    url = f"http://me:{word}@127.0.0.1:1/x.git"
+    for question in (client.git(url).head().commit(), client.git(url).branch("main").commit()):
+        assert on(embedded=word, dagger="nothing") not in str(await failure(question))
 
 
 async def test_a_repository_of_a_service(

@@ -31,7 +31,8 @@ from buildonce.engine.buildkit.proto import ops_pb2 as pb
 from buildonce.engine.errors import NotServed, QueryFailed
 from buildonce.engine.exports import Exports
 from buildonce.engine.faults import clean, explain, with_image
-from buildonce.engine.llb import Expected, Output, Owner
+from buildonce.engine.fileops import Owner
+from buildonce.engine.llb import Expected, Output
 from buildonce.engine.options import EngineOptions
 from buildonce.engine.paths import owner_of
 from buildonce.engine.recipe import Recipe, Recipes

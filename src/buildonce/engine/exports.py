@@ -13,7 +13,8 @@ import anyio
 from buildonce.engine import llb
 from buildonce.engine.buildkit import Export
 from buildonce.engine.errors import QueryFailed
-from buildonce.engine.llb import FileActions, Output
+from buildonce.engine.fileops import FileActions
+from buildonce.engine.llb import Output
 from buildonce.engine.states import FileState
 
 if TYPE_CHECKING:

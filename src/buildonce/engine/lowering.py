@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from buildonce.engine import llb
 from buildonce.engine.buildkit import ExecSpec, pb, shim
-from buildonce.engine.llb import FileActions, Output
+from buildonce.engine.fileops import FileActions
+from buildonce.engine.llb import Output
 from buildonce.engine.states import (
     DEFAULT_PATH,
     ContainerState,

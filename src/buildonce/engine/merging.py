@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from buildonce.engine.errors import QueryFailed
-from buildonce.engine.llb import FileActions
+from buildonce.engine.fileops import FileActions
 from buildonce.engine.states import ChangesetState, DirectoryState
 from buildonce.engine.worktrees import Difference, difference, edited, git, patch, written
 

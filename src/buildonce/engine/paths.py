@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from buildonce.engine.errors import QueryFailed
-from buildonce.engine.llb import FileActions, Output, Owner
+from buildonce.engine.fileops import FileActions, Owner
+from buildonce.engine.llb import Output
 from buildonce.engine.states import ContainerState, DirectoryState, Mount, MountKind, absolute
 
 # As a shell has them, without its operators: `$$` is the variable named `$`, which nobody sets.

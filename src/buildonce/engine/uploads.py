@@ -13,7 +13,8 @@ from pathlib import Path
 
 from buildonce.engine import llb
 from buildonce.engine.buildkit import Client, DirectorySource, walk
-from buildonce.engine.llb import FileActions, Output
+from buildonce.engine.fileops import FileActions
+from buildonce.engine.llb import Output
 
 
 class Uploads:

@@ -9,6 +9,7 @@ repository but one that was made here.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from buildonce.engine.errors import QueryFailed
-from buildonce.engine.llb import FileActions
+from buildonce.engine.fileops import FileActions
 from buildonce.engine.paths import at_root, literal
 from buildonce.engine.states import DirectoryState
 
@@ -40,6 +41,8 @@ _ALONE = {
     "LC_ALL": "C",
 }
 
+
+_LOGIN = re.compile(r"://[^/@\s]+@")
 
 # Without a repository named, git would look for one in what it compares.
 NOWHERE = {"GIT_DIR": os.devnull}
@@ -79,8 +82,14 @@ async def git(
     if done.returncode not in fine:
         said = (done.stderr.strip() or done.stdout.strip()).decode(errors="replace")
         command = next((arg for arg in args if not arg.startswith("-")), "")
-        raise QueryFailed(f"git {command}: {said or f'exit code {done.returncode}'}")
+        told = without_login(said) or f"exit code {done.returncode}"
+        raise QueryFailed(f"git {command}: {told}")
     return done.stdout
+
+
+def without_login(text: str) -> str:
+    """`https://user:password@host/x` as `https://host/x`, wherever it stands in `text`."""
+    return _LOGIN.sub("://", text)
 
 
 async def written(

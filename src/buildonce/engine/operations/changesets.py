@@ -14,7 +14,7 @@ import anyio
 
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
-from buildonce.engine.llb import FileActions
+from buildonce.engine.fileops import FileActions
 from buildonce.engine.merging import merged
 from buildonce.engine.operations import operation
 from buildonce.engine.operations.directory import diff_, edited, present

@@ -8,8 +8,9 @@ from dataclasses import replace
 from buildonce.engine import inspection
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
+from buildonce.engine.fileops import FileActions, Owner, apart
 from buildonce.engine.inspection import Found, There
-from buildonce.engine.llb import Expected, FileActions, Owner, diff
+from buildonce.engine.llb import Expected, diff
 from buildonce.engine.operations import operation
 from buildonce.engine.paths import at_root, parent
 from buildonce.engine.states import DirectoryState, FileState, absolute
@@ -352,7 +353,8 @@ def without_files(engine: Engine, self: DirectoryState, paths: Sequence[str]) ->
 def diff_(engine: Engine, self: DirectoryState, other: DirectoryState) -> DirectoryState:
     if other.output is None:
         return DirectoryState(platform=self.platform)
-    output = diff(at_root(self), at_root(other), platform=self.platform)
+    lower, upper = at_root(self), at_root(other)
+    output = diff(lower and apart(lower), upper and apart(upper), platform=self.platform)
     return DirectoryState(output, "/", self.platform)
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from buildonce.engine import dotenv
 from buildonce.engine.engine import Engine
+from buildonce.engine.fileops import FileActions
 from buildonce.engine.images import put, with_image
-from buildonce.engine.llb import FileActions
 from buildonce.engine.operations import operation
 from buildonce.engine.operations.container import Pair
 from buildonce.engine.operations.file import contents

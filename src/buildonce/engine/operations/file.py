@@ -10,8 +10,8 @@ from io import StringIO
 from buildonce.engine import inspection
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
+from buildonce.engine.fileops import FileActions, Owner
 from buildonce.engine.inspection import Found, There
-from buildonce.engine.llb import FileActions, Owner
 from buildonce.engine.operations import operation
 from buildonce.engine.operations.directory import present
 from buildonce.engine.states import DirectoryState, FileState

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from buildonce.engine import llb, repositories, semver
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
-from buildonce.engine.llb import FileActions
+from buildonce.engine.fileops import FileActions
 from buildonce.engine.operations import operation
 from buildonce.engine.operations.directory import directory, with_directory, with_timestamps
 from buildonce.engine.running import refuse_from_afar
@@ -27,6 +27,7 @@ from buildonce.engine.states import (
     SocketState,
 )
 from buildonce.engine.worktrees import git as run_git
+from buildonce.engine.worktrees import without_login
 
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
@@ -47,7 +48,7 @@ class RepositoryState:
 
     @property
     def shown(self) -> str:
-        return self.url or "of the directory"
+        return without_login(self.url) or "of the directory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +332,7 @@ async def tree(
         f"git://{address}#{self.commit}",
         attributes,
         platform=engine.platform,
-        name=f"git {repository.url}#{self.name}",
+        name=f"git {repository.shown}#{self.name}",
     )
     if keep and self.name.startswith("refs/"):
         # BuildKit knows the commit alone.

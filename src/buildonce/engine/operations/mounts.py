@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
-from buildonce.engine.llb import FileActions, Output, Owner
+from buildonce.engine.fileops import FileActions, Owner
+from buildonce.engine.llb import Output
 from buildonce.engine.operations import operation
 from buildonce.engine.paths import at_root, owner_of, resolve
 from buildonce.engine.states import (

@@ -16,7 +16,8 @@ from buildonce.engine.buildkit import Export
 from buildonce.engine.buildkit.filesend import FileSink
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
-from buildonce.engine.llb import FileActions, Output
+from buildonce.engine.fileops import FileActions
+from buildonce.engine.llb import Output
 from buildonce.engine.lowering import wrap
 from buildonce.engine.operations import operation
 from buildonce.engine.paths import at_root

@@ -5,7 +5,7 @@ from __future__ import annotations
 from buildonce.engine import platforms
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
-from buildonce.engine.llb import FileActions
+from buildonce.engine.fileops import FileActions
 from buildonce.engine.operations import operation
 from buildonce.engine.states import (
     CacheState,
