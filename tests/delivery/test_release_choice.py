@@ -12,12 +12,13 @@ from buildonce.config import EnvironmentConfig
 from buildonce.config.approvals import ApprovalConfig
 from buildonce.delivery import ApprovalRefused, UnknownRelease, previous_good
 from buildonce.delivery.approval import approval_standing, decide, wait_for_approval
+from buildonce.delivery.naming import known_release
 from buildonce.delivery.options import Options
-from buildonce.delivery.rollback import known_release
 from buildonce.delivery.statements import find_signer
 from buildonce.ledger import Ledger, new_run_id
+from tests.samples import release
 
-from .conftest import record, release
+from .conftest import record
 
 pytestmark = pytest.mark.anyio
 

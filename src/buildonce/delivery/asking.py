@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
+from buildonce.config import EnvironmentConfig
 from buildonce.delivery.approval import approval_standing, decide
+from buildonce.delivery.errors import UnknownRelease
 from buildonce.delivery.here import (
     CONFIG,
     ENVIRONMENT,
@@ -17,9 +20,11 @@ from buildonce.delivery.here import (
     print_json,
     user,
 )
-from buildonce.delivery.rollback import known_release
+from buildonce.delivery.naming import known_release
+from buildonce.delivery.options import Options
 from buildonce.delivery.statements import find_signer
-from buildonce.ledger import new_run_id
+from buildonce.ledger import Rollout, new_run_id
+from buildonce.release import Release
 
 app = typer.Typer()
 
@@ -34,7 +39,10 @@ ROLLOUT = typer.Option(
 )
 
 
-@app.command(epilog="Example: buildonce approve production --release 2026.11.21+g1a2b3c4")
+@app.command(
+    epilog="Examples: buildonce approve production --release 2026.11.21+g1a2b3c4;  "
+    "buildonce approve production --rollout 20261121T101500Z-4e1f9a"
+)
 def approve(
     environment: str = ENVIRONMENT,
     release: str | None = RELEASE,
@@ -74,34 +82,63 @@ def _decide(
     given: bool,
 ) -> None:
     async def work(here: Here) -> None:
-        place = here.config.environment(environment)
+        places = here.config.environment(environment).places
         wanted = release
-        if rollout is not None and wanted is None:
-            about = await here.ledger.rollout(rollout)
-            wanted = about.version if about is not None else None
+        if rollout is not None:
+            about = await _asking(here, rollout, places)
+            wanted = wanted or about.digest
         chosen = await known_release(wanted, ledger=here.ledger)
         signer = find_signer(here.config.approvers, key=key, user=user())
         options = here.options(new_run_id())
-        event = await decide(
-            chosen,
-            place,
-            given=given,
-            signer=signer,
-            options=options,
-            reason=reason,
-            rollout=rollout,
-        )
+        said = [
+            await decide(
+                chosen,
+                place,
+                given=given,
+                signer=signer,
+                options=options,
+                reason=reason,
+                rollout=rollout,
+            )
+            for place in places
+        ]
         if as_json:
-            print_json({"kind": event.kind, "at": event.at.isoformat(), **event.data})
+            found = [{"kind": one.kind, "at": one.at.isoformat(), **one.data} for one in said]
+            print_json(found[0] if len(found) == 1 else found)
             return
         word = "approved" if given else "refused"
-        typer.echo(f"{word} {chosen.version} ({chosen.image.short}) for {place.name}")
-        if given and place.approval is not None and rollout is None:
-            standing = await approval_standing(chosen, place, options)
-            have = len(standing.yes)
-            if have < place.approval.quorum:
-                typer.echo(f"{have} of {place.approval.quorum} approvals so far")
-            for why in standing.ignored:
-                typer.echo(f"note: {why}")
+        for place in places:
+            typer.echo(f"{word} {chosen.version} ({chosen.image.short}) for {place.name}")
+            if given and rollout is None:
+                await _tell_standing(chosen, place, options)
 
     main(config, work)
+
+
+async def _asking(here: Here, rollout: str, places: Sequence[EnvironmentConfig]) -> Rollout:
+    """The rollout that a word is an answer to.
+
+    Raises:
+        UnknownRelease: there is none of that id in these places.
+    """
+    found = await here.ledger.rollout(rollout)
+    names = [place.name for place in places]
+    if found is None or found.environment not in names:
+        where = f"; it is of {found.environment}" if found is not None else ""
+        raise UnknownRelease(
+            f"{' and '.join(names)} has no rollout {rollout!r}{where}",
+            remedy=f"buildonce history {found.environment if found else names[0]} --json",
+        )
+    return found
+
+
+async def _tell_standing(release: Release, place: EnvironmentConfig, options: Options) -> None:
+    if place.approval is None:
+        typer.echo(f"note: {place.name} wants no approval; the word is kept, and changes nothing")
+        return
+    standing = await approval_standing(release, place, options)
+    have = len(standing.yes)
+    if have < place.approval.quorum:
+        typer.echo(f"{have} of {place.approval.quorum} approvals so far")
+    for why in standing.ignored:
+        typer.echo(f"note: {why}")

@@ -22,15 +22,17 @@ from buildonce.delivery.here import (
     Here,
     main,
     print_json,
+    print_table,
     rollout_json,
     say,
     user,
 )
+from buildonce.delivery.naming import known_release
 from buildonce.delivery.resuming import resume as resume_unfinished
-from buildonce.delivery.rollback import known_release
 from buildonce.delivery.rollback import rollback as roll_back
 from buildonce.delivery.targets import open_leases
 from buildonce.delivery.waves import check_order, concurrency_of
+from buildonce.errors import ExitCode
 from buildonce.ledger import Rollout, new_run_id
 from buildonce.release import Release
 
@@ -43,15 +45,23 @@ TO = typer.Argument(
     help="Name of an environment, or of [waves], in pipeline.toml.", show_default=False
 )
 
+DRY_RUN = typer.Option(
+    False, "--dry-run", help="Say what it would meet, and change nothing; 4 when it is kept out."
+)
 
-@app.command(epilog="Example: buildonce deploy development --release 2026.11.21+g1a2b3c4")
+
+@app.command(
+    epilog="Examples: buildonce deploy development --release 2026.11.21+g1a2b3c4;  "
+    "buildonce deploy live --dry-run"
+)
 def deploy(
     environment: str = TO,
     release: str | None = RELEASE,
     wait: bool = WAIT,
+    dry_run: bool = DRY_RUN,
     config: Path = CONFIG,
     as_json: bool = JSON,
-) -> None:
+) -> int:
     """Deploy a release of the ledger; a failure puts back what ran before.
 
     With the name of waves, all their environments, wave by wave.
@@ -60,28 +70,44 @@ def deploy(
     async def work(here: Here) -> None:
         here.waves(environment)
         chosen = await known_release(release, ledger=here.ledger)
-        await _deliver(here, chosen, environment, "deploy", wait, as_json)
+        if dry_run:
+            codes.append(await _foretell(here, chosen, environment, "deploy", as_json))
+        else:
+            await _deliver(here, chosen, environment, "deploy", wait, as_json)
 
+    codes: list[int] = []
     main(config, work)
+    return max(codes, default=0)
 
 
-@app.command(epilog="Example: buildonce promote 2026.11.21+g1a2b3c4 --to production")
+@app.command(
+    epilog="Examples: buildonce promote 2026.11.21+g1a2b3c4 --to production;  "
+    "buildonce promote latest --to live --dry-run --json"
+)
 def promote(
-    release: str = typer.Argument(help="Version or digest of a release.", show_default=False),
+    release: str = typer.Argument(
+        help="Version, commit or digest of a release; or latest.", show_default=False
+    ),
     to: str = typer.Option(..., "--to", help="Name of an environment, or of [waves]."),
     wait: bool = WAIT,
+    dry_run: bool = DRY_RUN,
     config: Path = CONFIG,
     as_json: bool = JSON,
-) -> None:
+) -> int:
     """Deploy a release to where it comes next; it must run in the environment before (`after`)."""
 
     async def work(here: Here) -> None:
         waves, _ = here.waves(to)
         chosen = await known_release(release, ledger=here.ledger)
+        if dry_run:
+            codes.append(await _foretell(here, chosen, to, "promote", as_json))
+            return
         await check_order(waves, chosen, config=here.config, ledger=here.ledger)
         await _deliver(here, chosen, to, "promote", wait, as_json)
 
+    codes: list[int] = []
     main(config, work)
+    return max(codes, default=0)
 
 
 @app.command(epilog="Example: buildonce rollback production")
@@ -174,6 +200,31 @@ def down(environment: str = ENVIRONMENT, wait: bool = WAIT, config: Path = CONFI
             say(f"{place.name}: removed")
 
     main(config, work)
+
+
+async def _foretell(here: Here, chosen: Release, to: str, command: str, as_json: bool) -> ExitCode:
+    # Here: it needs the registry's client, which the other commands need only later, or never.
+    from buildonce.delivery.foreseeing import foresee
+
+    waves, _ = here.waves(to)
+    found = await foresee(
+        chosen,
+        waves,
+        here.options(new_run_id()),
+        config=here.config,
+        in_order=command == "promote",
+    )
+    if as_json:
+        print_json([one.to_json() for one in found])
+    else:
+        rows = [("WAVE", "ENVIRONMENT", "RUNS", "STEPS", "IN THE WAY")]
+        for one in found:
+            steps = "-" if one.there else f"{' → '.join(str(step) for step in one.steps)} %"
+            way = "; ".join([*one.refusals, *(f"waits: {wait}" for wait in one.waits)])
+            rows.append((str(one.wave), one.environment, one.runs or "-", steps, way or "nothing"))
+        print_table(rows)
+    kept_out = any(one.refusals for one in found)
+    return ExitCode.POLICY_DENIED if kept_out else ExitCode.PASSED
 
 
 async def _deliver(

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import typer
 
-from buildonce.config import Config, EnvironmentConfig
+from buildonce.config import Config, ConfigError, EnvironmentConfig
 from buildonce.config.rollout import CONCURRENCY
 from buildonce.delivery.containers import ContainerRuntime
 from buildonce.delivery.options import Options, Reason, Verify
@@ -32,7 +32,10 @@ CONFIG = typer.Option(Path("ci/pipeline.toml"), "--config", "-c", help="The conf
 JSON = typer.Option(False, "--json", help="Print the result as JSON.")
 WAIT = typer.Option(False, "--wait", help="Wait for another deployment there to end.")
 RELEASE = typer.Option(
-    None, "--release", "-r", help="Version or digest; the newest release when not given."
+    None,
+    "--release",
+    "-r",
+    help="Version, commit or digest (7 digits or more); the latest when not given.",
 )
 
 _RESULTS = {
@@ -57,6 +60,20 @@ class Here:
             for environment in self.config.environments.values()
             for place in environment.places
         }
+
+    def place(self, name: str) -> EnvironmentConfig:
+        """The one place of that name.
+
+        Raises:
+            ConfigError: there is none, or the environment has several.
+        """
+        found = self.config.environment(name).places
+        if len(found) > 1:
+            raise ConfigError(
+                f"{name} is in several regions, and one is wanted",
+                remedy=f"give one of: {', '.join(place.name for place in found)}",
+            )
+        return found[0]
 
     def waves(self, name: str) -> tuple[Waves, timedelta]:
         """The places that a name stands for, wave by wave, and the time between waves.
@@ -173,7 +190,8 @@ def say(line: str) -> None:
 
 def rollout_json(rollout: Rollout) -> dict[str, Any]:
     """A rollout as JSON values."""
-    return asdict(rollout)
+    shares = [{**asdict(share), "measured": share.measured} for share in rollout.shares]
+    return {**asdict(rollout), "shares": shares}
 
 
 def print_json(value: object) -> None:

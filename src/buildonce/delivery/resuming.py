@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from buildonce.config import EnvironmentConfig
+from buildonce.delivery.naming import known_release
 from buildonce.delivery.options import Options
 from buildonce.delivery.promotion import AfterWave, Promotion
 from buildonce.delivery.recovery import recover
-from buildonce.delivery.rollback import known_release
 from buildonce.delivery.smoke import Smoke
 from buildonce.ledger import Promotion as Recorded
 from buildonce.ledger import Rollout

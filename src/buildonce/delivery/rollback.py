@@ -13,6 +13,7 @@ from typing import Any
 from buildonce.config import EnvironmentConfig
 from buildonce.delivery.deploying import deploy
 from buildonce.delivery.errors import UnknownRelease
+from buildonce.delivery.naming import known_release
 from buildonce.delivery.plan import ALL_AT_ONCE
 from buildonce.delivery.target import Manifest
 from buildonce.ledger import Ledger, Rollout
@@ -101,21 +102,3 @@ def _same(one: tuple[str, Manifest | None], other: tuple[str, Manifest | None]) 
     if one[0] != other[0]:
         return False
     return one[1] is None or other[1] is None or one[1] == other[1]
-
-
-async def known_release(name: str | None, *, ledger: Ledger) -> Release:
-    """The release of that version or digest; with None, the newest.
-
-    Raises:
-        UnknownRelease: the ledger has none.
-    """
-    if name is None:
-        found = next(iter(await ledger.releases(limit=1)), None)
-    else:
-        found = await ledger.release(name)
-    if found is None:
-        raise UnknownRelease(
-            f"the ledger knows no release {name!r}" if name else "the ledger has no release yet",
-            remedy="buildonce history shows what there is" if name else "make pipeline",
-        )
-    return Release.from_json(dict(found))

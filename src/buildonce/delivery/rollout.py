@@ -18,25 +18,22 @@ from typing import Any
 import anyio
 
 from buildonce.config import EnvironmentConfig
-from buildonce.delivery.approval import ask
 from buildonce.delivery.clock import Clock
 from buildonce.delivery.decision import Decision
 from buildonce.delivery.errors import NotFinished, RollbackFailed, RolledBack, Unclear
-from buildonce.delivery.guard import Guard
 from buildonce.delivery.lease import Lease, LeaseLost
 from buildonce.delivery.options import Options
 from buildonce.delivery.plan import Shift
+from buildonce.delivery.proving import Proof
 from buildonce.delivery.recording import Recorder
-from buildonce.delivery.saying import Wait, describe, first_failure
+from buildonce.delivery.saying import describe, first_failure
 from buildonce.delivery.smoke import Smoke
 from buildonce.delivery.synthetic import Synthetic
-from buildonce.delivery.target import Candidate, Counts, Deployed, Manifest, Target
-from buildonce.delivery.watch import Verdict, Watch
+from buildonce.delivery.target import Candidate, Deployed, Manifest, Target
+from buildonce.delivery.watch import Watch
 from buildonce.errors import BuildonceError
 from buildonce.ledger import LedgerError, Rollout, new_run_id
 from buildonce.release import Release
-
-_COUNT_PATIENCE = 5.0  # seconds
 
 
 @dataclass
@@ -118,8 +115,7 @@ class EnvironmentRollout:
         self.adopted = adopted
         self.milestones = milestones
         self._previous: Deployed | None = None
-        self._candidate: Candidate | None = None
-        self._guard: Guard | None = None
+        self._proof: Proof | None = None
         self._synthetic: Synthetic | None = None
         self._url = ""
         self._log = Recorder(self.id, place.name, lease, options, decision)
@@ -155,7 +151,8 @@ class EnvironmentRollout:
                 await self._forward(group)
                 self.milestones.shifted.set()
                 await self.milestones.tested.wait()
-                await self._bake(self.traffic[-1])
+                if self._proof is not None:
+                    await self._proof.bake(self.traffic[-1])
                 self.milestones.baked.set()
                 await self.decision.made()
                 group.cancel_scope.cancel()
@@ -217,21 +214,22 @@ class EnvironmentRollout:
     async def _forward(self, group: anyio.abc.TaskGroup) -> None:
         """To all of the traffic, and a passed smoke test."""
         async with self.turns:
-            candidate = self._candidate = await self._prepared()
+            candidate = await self._prepared()
         if self.place.rollout.strategy == "blue-green" and candidate.url and not self.adopted:
             async with self._log.step("preview", url=candidate.url):
                 await self.smoke(candidate.url)
-        self._guard = Guard(
-            self.place.name,
-            [*self.watches, *self.target.watches(candidate)],
-            every=self.place.rollout.look_every.total_seconds(),
-            clock=self.clock,
-            record=self._watched,
-            say=self._log.say,
-            check=self.lease.check,
+        proof = self._proof = Proof(
+            self.place,
+            self.target,
+            candidate,
+            watches=[*self.watches, *self.target.watches(candidate)],
+            lease=self.lease,
+            synthetic=self._synthetic,
+            log=self._log,
+            options=self.options,
         )
-        await self._guard.look()
-        group.start_soon(self._guard.stand)
+        await proof.guard.look()
+        group.start_soon(proof.guard.stand)
         steps = self.traffic
         if self._previous is None and len(steps) > 1:
             self._log.say("nothing runs there yet: all traffic at once")
@@ -246,7 +244,7 @@ class EnvironmentRollout:
                 await self._write(self.target.shift, candidate, shift.percent)
                 self._shifting(shift.percent)
             if shift.percent < 100:
-                await self._bake(shift)
+                await proof.bake(shift)
         async with self.turns, self._log.step("smoke"):
             await self.smoke(self._url)
 
@@ -264,67 +262,6 @@ class EnvironmentRollout:
         )
         await self._log.record("prepared", state="done", manifest=dict(candidate.manifest))
         return candidate
-
-    async def _bake(self, shift: Shift) -> None:
-        """Stay at a share of the traffic for its time, and until the watches are conclusive."""
-        if not shift.bake or self._guard is None:
-            return
-        seconds = shift.bake.total_seconds()
-        before = await self._counts()
-        async with self._log.step("bake", percent=shift.percent, seconds=seconds) as data:
-            try:
-                await self.clock.sleep(seconds)
-                verdict = await self._conclusive(data)
-                data.update(verdict=verdict.state, why=verdict.why, samples=verdict.samples)
-            finally:
-                after = await self._counts()
-                if before is not None and after is not None:
-                    data["traffic"] = after.since(before).to_json()
-                if self._synthetic is not None:
-                    data["synthetic"] = self._synthetic.split(shift.percent)
-
-    async def _counts(self) -> Counts | None:
-        """The balancer's counters; None where they cannot be read: they are for people only."""
-        assert self._candidate is not None
-        try:
-            with anyio.move_on_after(_COUNT_PATIENCE, shield=True):
-                return await self.target.counts(self._candidate)
-        except Exception as error:
-            self._log.say(f"the answers could not be counted: {describe(error)}")
-        return None
-
-    async def _conclusive(self, data: dict[str, Any]) -> Verdict:
-        """The verdict that the next step may be taken on."""
-        assert self._guard is not None
-        rollout, verdict = self.place.rollout, await self._guard.look()
-        if verdict.state == "ok":
-            return verdict
-        wait = Wait(
-            self.clock, self._log.say, f"a conclusive verdict ({verdict.why})", rollout.hold
-        )
-        while await wait.sleep(rollout.look_every.total_seconds()):
-            verdict = await self._guard.look()
-            data["held"] = wait.waited
-            if verdict.state == "ok":
-                return verdict
-        data["inconclusive"] = rollout.inconclusive
-        if rollout.inconclusive == "proceed":
-            self._log.say(f"inconclusive, and goes on as configured: {verdict.why}")
-        elif rollout.inconclusive == "roll-back":
-            raise Unclear(f"inconclusive after {wait.waited:.0f} s more: {verdict.why}")
-        else:
-            await self._log.record("asked", state="started", why=verdict.why)
-            with self.options.awaiting():
-                answer = await ask(
-                    self.release,
-                    self.place,
-                    self.id,
-                    verdict.why,
-                    options=self.options,
-                    say=self._log.say,
-                )
-            await self._log.record("asked", state="done", actor=answer.actor)
-        return verdict
 
     async def record_proven(self) -> None:
         """From here on whoever comes after a crash brings it to its end."""
@@ -446,16 +383,11 @@ class EnvironmentRollout:
         await self.lease.check()
         await change(*args)
 
-    async def _watched(self, name: str, verdict: Verdict) -> None:
-        await self._log.record(
-            "watch", watch=name, state=verdict.state, why=verdict.why, samples=verdict.samples
-        )
-
     def _seen(self) -> dict[str, Any]:
         """What goes with the rollout's end."""
         seen: dict[str, Any] = {}
         if self._synthetic is not None:
             seen["synthetic"] = self._synthetic.to_json()
-        if self._guard is not None and self._guard.last:
-            seen["verdict"] = self._guard.verdict.state
+        if self._proof is not None and self._proof.guard.last:
+            seen["verdict"] = self._proof.guard.verdict.state
         return seen

@@ -74,7 +74,7 @@ async def environment_status(
     if deployed is not None:
         health, detail = ("healthy" if deployed.healthy else "unhealthy"), deployed.detail
     if who := await open_leases(environment, project=project).holder(environment.name):
-        health, detail = "deploying", who
+        health, detail = "deploying", f"{who}{await _doing(environment.name, ledger)}"
     elif await is_interrupted(environment, target=target, ledger=ledger):
         health, detail = "interrupted", f"buildonce resume {environment.name}"
     elif deployed is not None and recorded is not None and recorded.digest != deployed.digest:
@@ -90,6 +90,17 @@ async def environment_status(
         detail=detail,
         recorded_digest=recorded.digest if recorded else None,
     )
+
+
+async def _doing(environment: str, ledger: Ledger) -> str:
+    """What the rollout under way is at, for a sentence; empty when it has not begun."""
+    newest = next(iter(await ledger.rollouts(environment, limit=1)), None)
+    if newest is None or newest.result is not None:
+        return ""
+    steps = [step for step in newest.steps if step.name != "watch"]
+    shares = [s.data["percent"] for s in steps if s.name == "shift" and s.data["state"] == "done"]
+    at = f" at {shares[-1]} % of the traffic" if shares else ""
+    return f": {newest.version}{at}{f', {steps[-1].name}' if steps else ''}"
 
 
 async def is_interrupted(environment: EnvironmentConfig, *, target: Target, ledger: Ledger) -> bool:

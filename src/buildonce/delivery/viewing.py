@@ -32,12 +32,21 @@ from buildonce.ledger import Rollout
 app = typer.Typer()
 
 
-@app.command(epilog="Example: buildonce status --json")
-def status(config: Path = CONFIG, as_json: bool = JSON) -> None:
-    """Show what runs in each environment; changes nothing."""
+@app.command(epilog="Examples: buildonce status;  buildonce status production --json")
+def status(
+    environment: str | None = typer.Argument(
+        None, help="Only this environment; all of pipeline.toml when not given."
+    ),
+    config: Path = CONFIG,
+    as_json: bool = JSON,
+) -> None:
+    """Show what runs in each environment, and what is under way there; changes nothing."""
 
     async def work(here: Here) -> None:
-        await print_status(here, list(here.places().values()), as_json)
+        shown = list(here.places().values())
+        if environment is not None:
+            shown = list(here.config.environment(environment).places)
+        await print_status(here, shown, as_json)
 
     main(config, work)
 
@@ -52,19 +61,39 @@ def history(
     """Show the rollouts of an environment, the newest first."""
 
     async def work(here: Here) -> None:
-        place = here.config.environment(environment)
-        rollouts = await here.ledger.rollouts(place.name, limit=limit)
+        places = here.config.environment(environment).places
+        rollouts = [
+            one for place in places for one in await here.ledger.rollouts(place.name, limit=limit)
+        ]
+        rollouts = sorted(rollouts, key=lambda one: one.started, reverse=True)[:limit]
         if as_json:
             print_json([rollout_json(rollout) for rollout in rollouts])
             return
-        rows = [("STARTED", "VERSION", "DIGEST", "REASON", "WAVE", "STEPS", "RESULT", "CAUSE")]
+        if not rollouts:
+            typer.echo(f"nothing was ever deployed to {environment}")
+            return
+        rows = [
+            ("STARTED", "WHERE", "VERSION", "DIGEST", "REASON", "WAVE", "STEPS", "RESULT", "CAUSE")
+        ]
         for one in rollouts:
             started = f"{one.started.astimezone():%Y-%m-%d %H:%M:%S}"
             cause = (one.cause or "").partition("\n")[0]
             digest = one.digest.removeprefix("sha256:")[:12]
             wave = str(one.wave) if one.wave is not None else "-"
             shares = _shares(one)
-            rows.append((started, one.version, digest, one.reason, wave, shares, one.state, cause))
+            rows.append(
+                (
+                    started,
+                    one.environment,
+                    one.version,
+                    digest,
+                    one.reason,
+                    wave,
+                    shares,
+                    one.state,
+                    cause,
+                )
+            )
         print_table(rows)
 
     main(config, work)
@@ -80,7 +109,7 @@ def diff(
     """Show what sets two environments apart: release, image, configuration, releases between."""
 
     async def work(here: Here) -> None:
-        places = [here.config.environment(name) for name in (one, other)]
+        places = [here.place(name) for name in (one, other)]
         sides = [await _side(here, place) for place in places]
         keys = list(dict.fromkeys(key for side in sides for key in side))
         lines = [(key, sides[0].get(key), sides[1].get(key)) for key in keys]
