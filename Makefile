@@ -7,7 +7,7 @@ RUN := $(BIN)/buildonce
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: pipeline test test-unit lint format doctor setup lock protos benchmark planted faults fleet clean help
+.PHONY: pipeline test test-unit lint format doctor setup lock protos benchmark benchmark-rollout planted faults fleet clean help
 
 pipeline: setup ## Set up what is missing and ship the dashboard, commit to production
 	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(RUN) run $(BIN)/python ci/main.py
@@ -81,6 +81,9 @@ protos: $(VENV)/.dev ## Write the Python of engine/buildkit/proto/*.proto anew
 benchmark: $(VENV)/.test setup ## Measure the engine beside raw buildctl and Dagger, where present
 	@PATH="$(BIN):$$PATH" $(BIN)/python benchmarks/engine.py $(ARGS)
 
+benchmark-rollout: $(VENV)/.test setup ## Measure rollouts under load: the split, and how fast it goes back
+	@PATH="$(BIN):$$PATH" $(BIN)/python benchmarks/rollout.py $(ARGS)
+
 planted: $(VENV)/.test setup ## Plant faults in a repository and list which of them the checks find
 	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python -m tests.planted
 
@@ -94,4 +97,4 @@ clean: ## Remove what was made in this folder (not the registry, the cache or th
 	rm -rf $(VENV) out dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

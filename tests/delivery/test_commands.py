@@ -13,7 +13,6 @@ import pytest
 from buildonce import cli
 from buildonce.config import Config
 from buildonce.ledger import Ledger, new_run_id
-
 from tests.samples import release
 
 from .conftest import record
