@@ -64,6 +64,7 @@ async def test_what_leads_nowhere(client: dagger.Client) -> None:
         await failure(question)
 
 
+@pytest.mark.embedded_only
 async def test_a_service(client: dagger.Client) -> None:
     service = client.address("tcp://localhost:8123").service()
     assert [await port.port() for port in await service.ports()] == [8123]

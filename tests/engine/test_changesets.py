@@ -154,6 +154,7 @@ async def test_written_to_the_host(
     assert (target / "f.txt").read_text() == "one\nzwei\ndrei\n"
 
 
+@pytest.mark.embedded_only
 async def test_a_link_on_the_host_is_not_followed(before: dagger.Directory, tmp_path: Path) -> None:
     target, outside = tmp_path / "target", tmp_path / "outside"
     (outside / "deep").mkdir(parents=True)

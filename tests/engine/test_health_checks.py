@@ -72,6 +72,7 @@ async def test_a_service_is_waited_for(base: dagger.Container, web: dagger.Conta
     assert await client.with_exec(get("web:8000", "/ready")).stdout() == "ready\n"
 
 
+@pytest.mark.embedded_only
 async def test_a_service_that_is_never_well(base: dagger.Container, web: dagger.Container) -> None:
     script = "echo ailing; echo why >&2; exit 3"
     ill = fresh(web).with_docker_healthcheck([script], **SHELL, interval="100ms", retries=2)

@@ -26,6 +26,7 @@ def name() -> Iterator[str]:
         subprocess.run([program, "rmi", "--force", name], capture_output=True, check=False)
 
 
+@pytest.mark.embedded_only
 async def test_there_and_back(client: dagger.Client, name: str) -> None:
     made = client.container().with_rootfs(client.directory().with_new_file("f.txt", name))
     with suppress(BeartypeCallHintReturnViolation):  # the client wants an answer that is none
@@ -35,6 +36,7 @@ async def test_there_and_back(client: dagger.Client, name: str) -> None:
     assert await back.label("a.label") == "x"
 
 
+@pytest.mark.embedded_only
 async def test_an_image_that_is_not_there(client: dagger.Client) -> None:
     name = f"localhost/{unique()}:1"
     assert name in str(await failure(client.host().container_image(name).sync()))

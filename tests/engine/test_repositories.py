@@ -49,7 +49,7 @@ async def test_references(repository: dagger.GitRepository, work: Path) -> None:
         (repository.commit(first), first, first),
     ):
         assert (await found.commit(), await found.ref()) == (commit, name)
-    assert await repository.tags() == ["v1.10.0", "v1.9.0", "vendor"]
+    assert sorted(set(await repository.tags())) == ["v1.10.0", "v1.9.0", "vendor"]
     assert await repository.branches() == ["main", "side"]
     assert await repository.branch("side").common_ancestor(repository.head()).commit() == first
     assert "does not contain ref" in str(await failure(repository.branch("none").commit()))

@@ -75,7 +75,7 @@ class Exports:
                 )
             target /= file.name
         await self._engine.stat(file.output, file.path)
-        await anyio.to_thread.run_sync(lambda: target.parent.mkdir(parents=True, exist_ok=True))
+        await anyio.to_thread.run_sync(_make_folder, target.parent)
         fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=".buildonce."))
         try:
             actions = FileActions(None).copy(file.output, file.path, "/file")
