@@ -7,7 +7,7 @@ RUN := $(BIN)/buildonce
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: pipeline test test-unit lint format doctor setup lock protos benchmark benchmark-rollout planted faults fleet clean help
+.PHONY: pipeline test test-unit lint format doctor setup lock protos benchmark benchmark-commit benchmark-rollout planted faults fleet clean help
 
 pipeline: setup ## Set up what is missing and ship the dashboard, commit to production
 	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(RUN) run $(BIN)/python ci/main.py
@@ -80,6 +80,9 @@ protos: $(VENV)/.dev ## Write the Python of engine/buildkit/proto/*.proto anew
 
 benchmark: $(VENV)/.test setup ## Measure the engine beside raw buildctl and Dagger, where present
 	@PATH="$(BIN):$$PATH" $(BIN)/python benchmarks/engine.py $(ARGS)
+
+benchmark-commit: $(VENV)/.test setup ## Measure the commit stage: cold, a line changed, nothing changed (10 min)
+	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python benchmarks/commit_stage.py $(ARGS)
 
 benchmark-rollout: $(VENV)/.test setup ## Measure rollouts under load: the split, and how fast it goes back
 	@PATH="$(BIN):$$PATH" $(BIN)/python benchmarks/rollout.py $(ARGS)

@@ -1,6 +1,6 @@
 """How long the commit stage takes: cold, after a change of one line, and with nothing changed.
 
-    make benchmark-commit-stage                # or: python benchmarks/commit_stage.py [--json]
+    make benchmark-commit                      # or: python benchmarks/commit_stage.py [--json]
 
 A clone of this project's last commit ships itself, with a registry and environments of its own. Of
 this machine it has the programs that `buildonce setup` made, and nothing else: its engine begins

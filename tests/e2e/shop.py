@@ -49,7 +49,12 @@ class Ran:
     @property
     def executed(self) -> list[str]:
         """The commands that containers ran."""
-        return re.findall(r"exec (.*?)(?:: done|: failed|$)", self.progress, re.MULTILINE)
+        return re.findall(r"(?:exec|] RUN) (.*?)(?:: done|: failed|$)", self.progress, re.MULTILINE)
+
+    @property
+    def installed(self) -> list[str]:
+        """Those of them that install packages, for a check or in the image."""
+        return [command for command in self.executed if "install" in command]
 
     @property
     def cached(self) -> dict[str, bool | None]:

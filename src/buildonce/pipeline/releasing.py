@@ -7,6 +7,7 @@ one would.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,6 +23,8 @@ from buildonce.pipeline.journal import Journal
 from buildonce.release import Image, Release, Revision
 from buildonce.release.source import read_origin
 from buildonce.report import CheckRecord
+from buildonce.stages.sbom import by_content
+from buildonce.stages.tasks import tasks
 
 if TYPE_CHECKING:
     from buildonce.release.envelopes import Statement
@@ -120,11 +123,23 @@ class Releasing:
 
         known = await self.known()
         image = known.release.image if known else await self._push(container)
-        statements = await self._statements(checks)
-        build = await self._build()
-        async with Store.open(self._config, say=self._journal.progress.say) as store:
-            record, new = await store.cut(image, statements, build)
+        async with tasks() as group:
+            if known is None:
+                group.start_soon(self._pull, image)
+            statements = await self._statements(checks)
+            build = await self._build()
+            async with Store.open(self._config, say=self._journal.progress.say) as store:
+                record, new = await store.cut(image, statements, build)
         return record.release, new
+
+    async def _pull(self, image: Image) -> None:
+        """Have the image in the engine as the next run of this version will: pulled by its digest.
+
+        To unpack it and to know it by content takes seconds, which are free while it is signed.
+        """
+        pulled = dag.container().from_(image.reference)
+        with contextlib.suppress(dagger.QueryError):  # nothing of this run depends on it
+            await by_content(pulled.rootfs()).sync()
 
     async def _push(self, container: dagger.Container) -> Image:
         # A tag so that the registry keeps it; everything after this goes by the digest.

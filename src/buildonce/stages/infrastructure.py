@@ -159,9 +159,7 @@ async def _templates(
     """Text of each template by path, and the files beside them that are none."""
     patterns = [f"{folder.rstrip('/')}/**/*{suffix}" for folder in folders for suffix in SUFFIXES]
     there = source.filter(include=patterns)
-    names: set[str] = set()
-    for pattern in patterns:
-        names.update(await there.glob(pattern))
+    names = {name for name in await there.glob("**/*") if name.endswith(SUFFIXES)}
     texts: dict[str, str] = {}
 
     async def read(name: str) -> None:
