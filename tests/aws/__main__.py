@@ -31,20 +31,25 @@ def main() -> int:
     parser.add_argument("--config", type=Path, default=Path("ci/pipeline.toml"))
     parser.add_argument("--speed", type=float, default=SPEED, help="how fast its clock goes")
     parser.add_argument("--furnished", action="store_true", help="with all stacks made")
+    parser.add_argument("--trail", type=Path, help="file that gets a line for each call")
     parser.add_argument("command", nargs="*", help="to be run with the environment; then it ends")
     options = parser.parse_args()
     try:
         config = Config.load(options.config, profile=os.environ.get(PROFILE_VARIABLE) or _PROFILE)
+        return anyio.run(_run, config, options)
     except BuildonceError as error:
         print(f"error: {error}", file=sys.stderr)
         return int(error.exit_code)
-    return anyio.run(_run, config, options)
 
 
 async def _run(config: Config, options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="aws-") as folder:
         async with serving(
-            config, Path(folder), speed=options.speed, furnished=options.furnished
+            config,
+            Path(folder),
+            speed=options.speed,
+            furnished=options.furnished,
+            trail=options.trail,
         ) as server:
             variables = {PROFILE_VARIABLE: config.profile or _PROFILE, **server.variables}
             if options.command:

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .registries import unsupported
 from .wire import Call, ServiceError
 
 if TYPE_CHECKING:
@@ -210,7 +211,10 @@ class Functions:
 
     def _pullable(self, image: str) -> None:
         assert "@sha256:" in image, f"an image that is not named by digest: {image}"
-        if cause := self.place.refusal(image):
+        cause = self.place.refusal(image)
+        if cause is None and (host := image.partition("/")[0]) == self.place.registry:
+            cause = unsupported(host, self.place.account, image)
+        if cause:
             raise ServiceError(
                 "InvalidParameterValueException", f"Source image is not valid: {cause}"
             )

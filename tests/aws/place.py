@@ -43,6 +43,11 @@ class Place:
     def arn(self, service: str, resource: str) -> str:
         return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
 
+    @property
+    def registry(self) -> str | None:
+        """host:port of the account's own registry, where it has a real one."""
+        return self.simulation.registries.get(self.account)
+
     def refusal(self, image: str) -> str | None:
         """Why the image cannot be pulled; None when it can."""
         digest = image.rpartition("@")[2]

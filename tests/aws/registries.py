@@ -48,16 +48,28 @@ def registry_of(account: str, folder: Path, *, port: int | None = None) -> Itera
 
 def refusal(host: str, account: str, image: str) -> str | None:
     """Why the account cannot pull an image out of that registry; None when it can."""
+    answer = _manifest(host, account, image)
+    if answer.status_code == 200:
+        return None
+    return f"CannotPullContainerError: {image}: HTTP {answer.status_code}"
+
+
+def unsupported(host: str, account: str, image: str) -> str | None:
+    """Why a function cannot be made of an image: Lambda takes those of one platform only."""
+    kind = _manifest(host, account, image).headers.get("Content-Type", "")
+    if "index" not in kind and "list" not in kind:
+        return None
+    return f"The image manifest, config or layer media type for {image} is not supported."
+
+
+def _manifest(host: str, account: str, image: str) -> httpx.Response:
     name, _, digest = image.partition("/")[2].partition("@")
-    answer = httpx.head(
+    return httpx.head(
         f"http://{host}/v2/{name}/manifests/{digest}",
         headers={"Accept": _MANIFESTS},
         auth=(_USER, _password(account)),
         trust_env=False,
     )
-    if answer.status_code == 200:
-        return None
-    return f"CannotPullContainerError: {image}: HTTP {answer.status_code}"
 
 
 class Ecr:

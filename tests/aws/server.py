@@ -28,6 +28,7 @@ import uvicorn
 from buildonce.config import Config, EnvironmentConfig
 from buildonce.dashboard.app import create_app
 from buildonce.dashboard.settings import Settings
+from buildonce.errors import BuildonceError
 
 from .accounts import enter, furnish
 from .clock import SimulatedClock
@@ -83,7 +84,13 @@ class Server:
 
     def listen(self, port: int = 0) -> int:
         """Listen on a port of loopback too; the port."""
-        found = socket.create_server(("127.0.0.1", port))
+        try:
+            found = socket.create_server(("127.0.0.1", port))
+        except OSError as error:
+            raise BuildonceError(
+                f"nobody can listen on port {port} of this machine: {error.strerror}",
+                remedy="end the other simulation, or give other ports in the profile",
+            ) from error
         self.sockets.append(found)
         number: int = found.getsockname()[1]
         return number
@@ -159,6 +166,7 @@ async def serving(
     *,
     speed: float = SPEED,
     furnished: bool = False,
+    trail: Path | None = None,
 ) -> AsyncIterator[Server]:
     """Accounts, roles and registries of a configuration, listening where it says.
 
@@ -167,6 +175,7 @@ async def serving(
         folder: for the data of the registries.
         speed: seconds of the simulation in one of ours.
         furnished: with the stacks that `env apply` would make.
+        trail: file that gets a line for each call: who calls what, where.
     """
     server = Server(config, Simulation(FastClock(speed)))
     simulation = server.simulation
@@ -177,6 +186,9 @@ async def serving(
         if place.target != "local"
     ]
     async with AsyncExitStack() as stack:
+        if trail is not None:
+            written = stack.enter_context(trail.open("w", buffering=1))
+            simulation.trail = lambda who, call: print(who, call.region, call.name, file=written)
         for number in sorted({_port(a.endpoint) for a in config.accounts.values() if a.endpoint}):
             server.listen(number)
         for account, host in sorted(_registries(places).items()):

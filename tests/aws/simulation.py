@@ -62,6 +62,7 @@ class Simulation:
         self.counts: Counter[str] = Counter()
         self.registries: dict[str, str] = {}  # host:port by account
         self.door: Callable[[Place, str], str] | None = None
+        self.trail: Callable[[str, Call], object] = lambda who, call: None  # told of each call
         self.happenings: list[tuple[Callable[[], bool], Callable[[], object]]] = []
         self.lies_about_identity: str | None = None  # an account
         self.throttle_every = 0
@@ -199,6 +200,7 @@ class Simulation:
             if call.service == "sts":
                 return wire.answer(call, self._sts(call))
             session = self._session(call)
+            self.trail(session.arn, call)
             self._authorise(call, session)
             place = self.place(session.account, call.region)
             place.ecs.advance()

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from buildonce.config import Config
 from buildonce.delivery import DeliveryError, RolledBack
@@ -23,7 +26,7 @@ from buildonce.release.signing import Signer
 from tests.loopback import registry as serving
 from tests.release.conftest import build, make_signer, push_index, statements
 
-from .registries import refusal, registry_of
+from .registries import refusal, registry_of, unsupported
 from .rollouts import Team
 from .simulation import Simulation
 from .world import ACCOUNT, World
@@ -94,11 +97,13 @@ class Registries:
 @pytest.fixture(scope="module")
 def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registries]:
     folder = tmp_path_factory.mktemp("accounts")
-    ours, theirs = make_signer(folder / "ours"), make_signer(folder / "theirs")
-    for name in ("ours", "theirs"):
-        (public,) = (folder / name).rglob("release.pub")
-        shutil.copy(public, folder / f"{name}.pub")
-    assert theirs.trust != ours.trust
+    ours = make_signer(folder / "ours")
+    (public,) = (folder / "ours").rglob("release.pub")
+    shutil.copy(public, folder / "ours.pub")
+    somebody = ec.generate_private_key(ec.SECP256R1()).public_key()
+    (folder / "theirs.pub").write_bytes(
+        somebody.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
     tools = folder / "tools"
     with serving(tools) as host, registry_of(ACCOUNT, folder / "own") as own:
         made = Registries(host, own, tools, folder, ours)
@@ -122,11 +127,10 @@ def _written(simulation: Simulation) -> list[str]:
     return [call.name for call in simulation.journal if not call.operation.startswith(reads)]
 
 
-@pytest.mark.parametrize("target", ["ecs", "lambda"])
 async def test_a_release_is_copied_whole_and_verified_there(
-    target: str, registries: Registries, simulation: Simulation
+    registries: Registries, simulation: Simulation
 ) -> None:
-    config = registries.config(target)
+    config = registries.config()
     team = _team(registries, simulation, config)
     release = registries.releases[0]
     registry = config.environments["production"].registry
@@ -136,9 +140,7 @@ async def test_a_release_is_copied_whole_and_verified_there(
     await team.deploy(release)
     assert await team.check() == release.image.digest
     # What runs is referred to in the account's own registry, by the same digest.
-    (deployed,) = {one.image for one in team.world.place.ecs.definitions.values()} or {
-        next(iter(team.world.place.functions.functions.values())).latest.image
-    }
+    (deployed,) = {one.image for one in team.world.place.ecs.definitions.values()}
     assert deployed == image.reference
     # All of it is there: the index, each platform, signatures, attestations and the record.
     aws = (await team.world.target()).aws
@@ -197,6 +199,17 @@ async def test_the_destination_believes_its_own_keys_only(
     with pytest.raises(RolledBack, match="not to be believed"):
         await team.deploy(registries.releases[0])
     assert _written(simulation) == []
+
+
+async def test_a_function_takes_no_index(registries: Registries, simulation: Simulation) -> None:
+    team = _team(registries, simulation, registries.config("lambda"))
+    with pytest.raises(RolledBack, match="images of one platform only"):
+        await team.deploy(registries.releases[0])
+    assert _written(simulation) == []
+    # And what it would say itself, if it were asked:
+    image = registries.releases[0].image.reference
+    refused = await anyio.to_thread.run_sync(unsupported, registries.tools, ACCOUNT, image)
+    assert "media type" in str(refused)
 
 
 async def test_a_rollback_needs_no_registry_but_the_accounts(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import anyio
+import anyio.from_thread
 import pytest
 
 from buildonce.delivery.aws.change_sets import StackFailed
@@ -62,6 +64,19 @@ async def test_a_failed_change_is_reported_and_the_rest_not_begun(simulation: Si
     assert f"{NAME}-service" not in world.place.stacks.stacks
     with pytest.raises(DeliveryError, match="ROLLBACK_COMPLETE"):  # reported again, not fought
         await plan(aws, world.environment, project="shop")
+
+
+async def test_a_plan_that_is_interrupted_leaves_no_change_set(simulation: Simulation) -> None:
+    world = World("weighted", simulation=simulation)
+    aws = await world.session()
+    with anyio.CancelScope() as scope:
+        looks = world.place.stacks
+        # As Ctrl-C does; calls are made in a thread.
+        simulation.when(lambda: bool(looks.sets), lambda: anyio.from_thread.run_sync(scope.cancel))
+        await plan(aws, world.environment, project="shop")
+    assert scope.cancelled_caught
+    assert simulation.counts["cloudformation.CreateChangeSet"] == 1
+    assert world.place.stacks.sets == {}
 
 
 async def test_drift_is_told_but_not_what_rollouts_move(simulation: Simulation) -> None:

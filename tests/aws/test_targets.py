@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from buildonce.delivery.aws.errors import AwsRefused
-from buildonce.delivery.errors import DeliveryError, WrongDigest
+from buildonce.delivery.errors import WrongDigest
 from buildonce.delivery.target import unrecorded
 
 from .simulation import Simulation
@@ -77,21 +77,6 @@ async def test_traffic_moves_by_weights(kind: str, simulation: Simulation) -> No
     await target.shift(candidate, 10)
     assert world.serving == {ONE.image.digest: 90, TWO.image.digest: 10}
     assert (await target.pending()).percent == 10
-
-
-@pytest.mark.parametrize("kind", KINDS)
-async def test_an_image_that_does_not_become_healthy(kind: str, simulation: Simulation) -> None:
-    world = World(kind, simulation=simulation).furnish()
-    await _deploy(world, ONE, "r1")
-    world.place.ill.add(TWO.image.digest)
-    target = await world.target()
-    with pytest.raises(DeliveryError):
-        candidate = await target.prepare(TWO, rollout="r2", step=unrecorded)
-        await target.shift(candidate, 100)
-    pending = await target.pending()
-    if pending is not None:
-        await target.restore(pending, "not healthy")
-    assert world.serving == {ONE.image.digest: 100}
 
 
 @pytest.mark.parametrize("kind", ["weighted", "blue-green", "lambda"])

@@ -26,7 +26,7 @@ from buildonce.release.signing import Signer
 from tests.aws.listing import Row, listing
 from tests.loopback import free_port
 from tests.loopback import registry as serving
-from tests.release.conftest import build, push_index
+from tests.release.conftest import build, push_image
 
 pytestmark = pytest.mark.e2e
 
@@ -41,6 +41,7 @@ class Accounts:
     config: Config
     variables: dict[str, str]
     releases: list[Release]
+    ledger: Path
 
     def buildonce(self, *arguments: str, code: int = 0) -> str:
         """What a command prints; it finds no container runtime and no engine."""
@@ -80,9 +81,13 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Accounts]:
         config = Config.load(path, profile="aws-simulated")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("BUILDONCE_HOME", variables["BUILDONCE_HOME"])
-            releases = anyio.run(_cut, Config.load(path, profile="aws-simulated"))
+            releases = anyio.run(_cut, config)
+            ledger = config.ledger_path
         simulation = subprocess.Popen(
-            [sys.executable, "-m", "tests.aws", "--config", path, "--furnished", "--speed", "600"],
+            [
+                *(sys.executable, "-m", "tests.aws", "--config", path, "--furnished"),
+                *("--speed", "600", "--trail", folder / "trail"),
+            ],
             env={**variables, "PATH": os.environ["PATH"]},
             stdout=subprocess.PIPE,
             text=True,
@@ -95,7 +100,7 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Accounts]:
                 if name == "AWS_EC2_METADATA_DISABLED":
                     break
             assert "AWS_ACCESS_KEY_ID" in variables, "the simulation did not start"
-            yield Accounts(config, variables, releases)
+            yield Accounts(config, variables, releases, ledger)
         finally:
             simulation.terminate()
             simulation.wait()
@@ -108,7 +113,7 @@ async def _cut(config: Config) -> list[Release]:
     async with Registry() as client, Ledger.open(config.ledger_path) as ledger:
         for number in (1, 2):
             repository = config.project.repository
-            image = await push_index(client, repository, f"release {number}")
+            image = await push_image(client, repository, f"release {number}")
             record, _ = await cut_release(
                 image,
                 [_tests()],
@@ -135,6 +140,26 @@ def _tests() -> Statement:
         "failedTests": [],
     }
     return Statement(predicates.TEST_RESULT, passed, "unit_tests", datetime.now(UTC))
+
+
+async def _runs(accounts: Accounts) -> set[str]:
+    async with Ledger.open(accounts.ledger) as ledger:
+        return {run.id for run in await ledger.runs()}
+
+
+def _changed_by_roles_named_after_runs(accounts: Accounts) -> None:
+    trail = (accounts.config.path.parent / "trail").read_text().splitlines()
+    reads = ("Describe", "Get", "List")
+    changes = [line for line in trail if not line.rpartition(".")[2].startswith(reads)]
+    assert len(changes) > 20
+    callers = {line.split()[0] for line in changes}
+    account_and_role = {caller.rpartition("/")[0] for caller in callers}
+    assert account_and_role == {
+        f"arn:aws:sts::{account}:assumed-role/dashboard-deploy"
+        for account in ("222222222222", "333333333333")
+    }
+    runs = anyio.run(_runs, accounts)
+    assert {caller.rpartition("/buildonce-")[2] for caller in callers} <= runs
 
 
 def test_a_release_goes_through_all_accounts_and_regions_as_one_digest(accounts: Accounts) -> None:
@@ -167,6 +192,9 @@ def test_a_release_goes_through_all_accounts_and_regions_as_one_digest(accounts:
     runs = {one["environment"]: one["version"] for one in status}
     assert runs["production-eu-west-1"] == runs["production-us-east-1"] == one.version
     assert runs["staging"] == two.version
+    # Here are no containers, which hides nothing of the accounts.
+    assert {one["health"] for one in status if one["environment"] == "development"} == {"unknown"}
+    _changed_by_roles_named_after_runs(accounts)
 
 
 def test_the_stacks_of_every_account_are_as_they_should_be(accounts: Accounts) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import anyio
 
 from buildonce.delivery.aws.errors import NotPrepared
 from buildonce.delivery.aws.session import AwsSession
-from buildonce.delivery.errors import TargetFailed
+from buildonce.delivery.errors import DeliveryError, TargetFailed
 
 LOOK_AGAIN = 3.0
 """Seconds between two looks at something that CloudFormation is doing."""
@@ -110,20 +113,34 @@ async def propose(
         Tags=[{"Key": f"buildonce:{key}", "Value": value} for key, value in tags.items()],
         **role,
     )
-    aws.must_be_here(made["StackId"], f"the stack {stack}")
+    proposed = Planned(stack, exists, change_set=made["Id"])
+    try:
+        aws.must_be_here(made["StackId"], f"the stack {stack}")
+        changes = await _changes(aws, stack, made["Id"])
+    except BaseException:
+        # Nobody will execute it: it is not left behind, by Ctrl-C neither.
+        with anyio.CancelScope(shield=True), suppress(DeliveryError):
+            await discard(aws, proposed)
+        raise
+    if not changes:
+        await discard(aws, proposed)
+        return Planned(stack, exists)
+    return replace(proposed, changes=changes)
+
+
+async def _changes(aws: AwsSession, stack: str, identifier: str) -> tuple[Change, ...]:
     changes: list[Change] = []
-    async for page in _change_set(aws, stack, made["Id"]):
+    async for page in _change_set(aws, stack, identifier):
         if page["Status"] == "FAILED":
-            if not _nothing(page.get("StatusReason", "")):
-                raise StackFailed(
-                    f"{stack} cannot be changed so: {page.get('StatusReason')}",
-                    remedy="correct the environment's parameters",
-                )
-            empty = Planned(stack, exists, change_set=made["Id"])
-            await discard(aws, empty)
-            return Planned(stack, exists)
+            reason = page.get("StatusReason", "")
+            if _nothing(reason):
+                return ()
+            raise StackFailed(
+                f"{stack} cannot be changed so: {reason}",
+                remedy="correct the environment's parameters",
+            )
         changes += [_change(one["ResourceChange"]) for one in page.get("Changes", ())]
-    return Planned(stack, exists, tuple(changes), change_set=made["Id"])
+    return tuple(changes)
 
 
 async def _change_set(
@@ -152,12 +169,13 @@ async def _change_set(
 
 async def discard(aws: AwsSession, planned: Planned) -> None:
     """Remove the change set; the stack stays as it is."""
-    await aws.call(
-        "cloudformation",
-        "DeleteChangeSet",
-        StackName=planned.stack,
-        ChangeSetName=planned.change_set,
-    )
+    with anyio.CancelScope(shield=True):
+        await aws.call(
+            "cloudformation",
+            "DeleteChangeSet",
+            StackName=planned.stack,
+            ChangeSetName=planned.change_set,
+        )
 
 
 def _must_be_calm(found: Mapping[str, Any]) -> None:

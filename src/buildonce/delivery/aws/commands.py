@@ -16,6 +16,7 @@ from buildonce.delivery.aws.session import AwsSession
 from buildonce.delivery.aws.stacks import apply as apply_stacks
 from buildonce.delivery.aws.stacks import plan
 from buildonce.delivery.errors import DeliveryError
+from buildonce.delivery.signals import ended_by_signals
 from buildonce.ledger import new_run_id
 
 app = typer.Typer()
@@ -109,8 +110,9 @@ def _each(
         )
 
     async def main() -> None:
-        for place in found.places:
-            await work(place)
+        async with ended_by_signals(lambda line: typer.echo(line, err=True)):
+            for place in found.places:
+                await work(place)
 
     anyio.run(main)
 

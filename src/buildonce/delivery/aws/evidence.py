@@ -17,6 +17,7 @@ from buildonce.config import Config, EnvironmentConfig
 from buildonce.delivery.aws.ecr import region_of
 from buildonce.delivery.aws.session import AwsSession
 from buildonce.delivery.aws.target import Carry
+from buildonce.delivery.errors import DeliveryError
 from buildonce.release import Release
 from buildonce.release.credentials import Login, docker_login
 from buildonce.release.transport import Logins
@@ -60,6 +61,12 @@ def carrier(config: Config) -> Carry:
                 raise EvidenceMissing(
                     f"{release.version} cannot go to {place.name}: {source} has {has} record of it",
                     remedy=f"buildonce release show {release.version}",
+                )
+            if place.target == "lambda" and record.platforms:
+                raise DeliveryError(
+                    f"{release.version} is an index of {', '.join(sorted(record.platforms))}, and "
+                    f"Lambda ({place.name}) takes images of one platform only",
+                    remedy='[project] platforms = ["linux/amd64"], in a new release',
                 )
             await copy_release(record, place.registry, trust=trust, registry=registry)
 
