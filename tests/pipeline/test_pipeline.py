@@ -353,3 +353,22 @@ def test_reports_that_cannot_be_written_are_told_and_the_run_is_kept(
     assert "Not a directory" in shown
     assert "Traceback" not in shown
     assert events(project)[-1].data["result"] == "passed"
+
+
+def test_signals_are_heard_before_the_ledger_has_the_run(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[tuple[str, bool]] = []
+    append = Ledger.append
+
+    async def watched(self: Ledger, kind: str, **rest: Any) -> Event:
+        event = await append(self, kind, **rest)
+        heard.append((kind, signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL))
+        return event
+
+    async def body(pipeline: Pipeline) -> None:
+        pass
+
+    monkeypatch.setattr(Ledger, "append", watched)
+    assert run(body) == ExitCode.PASSED
+    assert heard[0] == ("run.started", True)

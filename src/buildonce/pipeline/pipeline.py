@@ -5,7 +5,12 @@ from __future__ import annotations
 import getpass
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+)
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -131,27 +136,22 @@ class Pipeline:
                 pipeline = cls(
                     config, revision, history, ledger, journal, pull_request=pull_request
                 )
-                await journal.append(
-                    "run.started",
-                    {
-                        "pipeline": config.project.name,
-                        "revision": revision.commit,
-                        "version": revision.version,
-                        "actor": _actor(),
-                    },
-                )
                 try:
-                    async with until_signal(journal.progress.say), connect():
-                        with _tracer.start_as_current_span(
-                            config.project.name,
-                            attributes={
-                                "cicd.pipeline.name": config.project.name,
-                                "cicd.pipeline.run.id": record.run,
+                    # Signals are heard before the ledger has the run: none is left without an end.
+                    async with until_signal(journal.progress.say):
+                        await journal.append(
+                            "run.started",
+                            {
+                                "pipeline": config.project.name,
+                                "revision": revision.commit,
+                                "version": revision.version,
+                                "actor": _actor(),
                             },
-                            record_exception=False,
-                        ):
-                            yield pipeline
-                            record.notes += unused_options(config, record)
+                        )
+                        async with connect():
+                            with _span(record):
+                                yield pipeline
+                                record.notes += unused_options(config, record)
                 except BaseException as error:
                     note_problem(error, journal, record)
                     if not isinstance(error, Exception):
@@ -387,6 +387,14 @@ class Pipeline:
                 remedy='async with pipeline.stage("commit"): …',
             )
         return self._stage
+
+
+def _span(record: RunRecord) -> AbstractContextManager[object]:
+    return _tracer.start_as_current_span(
+        record.pipeline,
+        attributes={"cicd.pipeline.name": record.pipeline, "cicd.pipeline.run.id": record.run},
+        record_exception=False,
+    )
 
 
 def _actor() -> str:
