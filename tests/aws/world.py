@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,8 @@ from buildonce.config import Config, EnvironmentConfig
 from buildonce.delivery.aws import open_aws_target
 from buildonce.delivery.aws.session import AwsSession
 from buildonce.delivery.aws.target import Carry
-from buildonce.release import Image, Release
+from buildonce.release import Release
+from tests import samples
 
 from .accounts import enter, furnish
 from .faults import Process
@@ -67,17 +66,7 @@ def environment(kind: str, more: str = "") -> EnvironmentConfig:
 
 def release(version: str) -> Release:
     """A release whose digest follows from its version."""
-
-    def hexes(text: str) -> str:
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    return Release(
-        version=version,
-        revision=hexes(version)[:40],
-        image=Image("registry.example/shop", f"sha256:{hexes(version)}"),
-        created=datetime(2026, 1, 2, tzinfo=UTC),
-        configuration=f"sha256:{hexes('configuration')}",
-    )
+    return samples.release(version, "registry.example/shop")
 
 
 @dataclass

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from buildonce.config import EnvironmentConfig
 from buildonce.config.rollout import RolloutConfig
 from buildonce.delivery.local import LocalTarget
 from buildonce.ledger import Ledger, new_run_id
-from buildonce.release import Image, Release
+from buildonce.release import Release
 from tests.loopback import free_port
 
 from .processes import ProcessContainers
@@ -21,19 +20,6 @@ from .processes import ProcessContainers
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-def release(version: str) -> Release:
-    def hexes(text: str) -> str:
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    return Release(
-        version=version,
-        revision=hexes(version)[:40],
-        image=Image("127.0.0.1:5080/service", f"sha256:{hexes(version)}"),
-        created=datetime(2026, 1, 2, tzinfo=UTC),
-        configuration=f"sha256:{hexes('configuration')}",
-    )
 
 
 async def record(what: Release, ledger: Ledger) -> None:

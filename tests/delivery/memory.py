@@ -15,8 +15,8 @@ from buildonce.delivery.errors import TargetFailed
 from buildonce.delivery.target import Candidate, Counts, Deployed, Manifest, Step
 from buildonce.delivery.watch import Watch
 from buildonce.ledger import Event, LedgerError
-from buildonce.ledger.store import Query
 from buildonce.release import Release
+from tests.ledger.memory import MemoryStore as PlainStore
 
 
 class Killed(BaseException):
@@ -170,34 +170,22 @@ class MemoryTarget:
         await self.power.tick(f"after {name}")
 
 
-class MemoryStore:
+class MemoryStore(PlainStore):
     """A ledger's `Store`; `power` may fail before or after an event is kept."""
 
-    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, time: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        super().__init__()
         self.power = Power()
-        self.now = now
-        self.kept: list[Event] = []
+        self._time = time
+
+    def time(self) -> datetime:
+        return self._time()
 
     def append(self, *, run: str, kind: str, data: dict[str, Any]) -> Event:
         self._tick(f"before {kind} {data.get('step', '')}")
-        event = Event(len(self.kept) + 1, self.now(), run, kind, data)
-        self.kept.append(event)
+        event = super().append(run=run, kind=kind, data=data)
         self._tick(f"after {kind} {data.get('step', '')}")
         return event
-
-    def select(self, query: Query) -> list[Event]:
-        found = [
-            event
-            for event in self.kept
-            if (query.run is None or event.run in query.run)
-            and (query.kind is None or event.kind in query.kind)
-            and (query.environment is None or event.data.get("environment") == query.environment)
-            and (query.rollout is None or event.data.get("rollout") in query.rollout)
-        ]
-        end = len(found) - query.offset
-        return found[: max(end, 0)][-query.limit if query.limit else None :]
-
-    def close(self) -> None: ...
 
     def _tick(self, name: str) -> None:
         # In a worker thread: a cancellation cannot begin here, the next tick of the target has it.

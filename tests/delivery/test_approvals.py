@@ -14,9 +14,10 @@ import pytest
 from buildonce.config.windows import WindowConfig
 from buildonce.delivery import ApprovalRefused, RolledBack, WindowClosed
 from tests.aws.clock import BEGIN
+from tests.samples import release
 
 from .company import Company, place
-from .conftest import record, release
+from .conftest import record
 
 pytestmark = pytest.mark.anyio
 

@@ -17,8 +17,8 @@ from buildonce.delivery import RollbackFailed, RolledBack, Shift, SmokeFailed, d
 from buildonce.delivery.errors import TargetFailed
 from buildonce.ledger import Ledger, LedgerError, new_run_id
 from buildonce.release import Release
+from tests.samples import release
 
-from .conftest import release
 from .memory import Killed, MemoryStore, MemoryTarget, Power
 
 ENVIRONMENT = EnvironmentConfig(name="staging", port=1)

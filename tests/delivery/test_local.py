@@ -25,8 +25,9 @@ from buildonce.delivery import (
 from buildonce.delivery.local import LocalTarget
 from buildonce.ledger import Ledger, Rollout, new_run_id
 from buildonce.release import Release
+from tests.samples import release
 
-from .conftest import record, release
+from .conftest import record
 from .load import Seen, load
 from .processes import ProcessContainers
 

@@ -17,9 +17,10 @@ from buildonce.delivery import deploy, rollback
 from buildonce.delivery.local import LocalTarget
 from buildonce.ledger import Ledger, Rollout, Step, new_run_id
 from tests.loopback import free_port
+from tests.samples import release
 
 from .clients import CLIENTS, Kind, everybody
-from .conftest import record, release
+from .conftest import record
 from .load import Seen, load
 from .processes import ProcessContainers
 

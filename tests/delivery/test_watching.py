@@ -16,9 +16,10 @@ from buildonce.delivery.haproxy import ServerState
 from buildonce.delivery.metrics import MetricWatch
 from buildonce.delivery.target import Candidate
 from tests.aws.clock import SimulatedClock
+from tests.samples import release
 
 from .company import Company, WatchedTarget, place
-from .conftest import record, release
+from .conftest import record
 
 pytestmark = pytest.mark.anyio
 

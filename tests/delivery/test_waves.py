@@ -19,9 +19,10 @@ from buildonce.delivery.promotion import Reached
 from buildonce.delivery.resuming import resume
 from buildonce.delivery.saying import first_failure
 from buildonce.ledger import new_run_id
+from tests.samples import release
 
 from .company import Company, Scripted, no_smoke, place
-from .conftest import record, release
+from .conftest import record
 from .memory import Killed, Power
 
 pytestmark = pytest.mark.anyio

@@ -246,7 +246,7 @@ def test_a_signal_at_any_moment_leaves_nothing(private: Private, tmp_path: Path)
     chance = random.Random(int(os.environ.get("BUILDONCE_TEST_SEED", "4")))  # noqa: S311
     with real_registry(tmp_path) as registry:
         # Twenty and more on demand: each takes some seconds.
-        for number in range(int(os.environ.get("BUILDONCE_TEST_MOMENTS", "5"))):
+        for number in range(int(os.environ.get("BUILDONCE_TEST_MOMENTS", "3"))):
             mark = asleep()
             uploaded = tmp_path / f"upload{number}"
             uploaded.mkdir()

@@ -17,8 +17,11 @@ class MemoryStore:
         self.now = START
         self.kept: list[Event] = []
 
+    def time(self) -> datetime:
+        return self.now
+
     def append(self, *, run: str, kind: str, data: dict[str, Any]) -> Event:
-        event = Event(len(self.kept) + 1, self.now, run, kind, data)
+        event = Event(len(self.kept) + 1, self.time(), run, kind, data)
         self.kept.append(event)
         return event
 
