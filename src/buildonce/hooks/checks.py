@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -28,7 +29,6 @@ _FROM, _TO = "PRE_COMMIT_FROM_REF", "PRE_COMMIT_TO_REF"
 _SEMGREP_ENVIRONMENT = {
     "SEMGREP_SEND_METRICS": "off",
     "SEMGREP_ENABLE_VERSION_CHECK": "0",
-    "SEMGREP_SETTINGS_FILE": os.devnull,
 }
 
 Hook = Callable[[Sequence[str], Path], Awaitable[int]]
@@ -73,18 +73,24 @@ async def sast(files: Sequence[str], root: Path) -> int:
     if not files:
         return PASSED
     semgrep = await ensure_python_tool("semgrep", progress=_say)
-    return await _gate(
-        [
-            *(str(semgrep / "semgrep"), "scan", "--metrics=off", "--disable-version-check"),
-            *("--error", "--severity=ERROR", "--no-git-ignore", "--quiet", "--disable-nosem"),
-            *(f"--config={rules}" for rules in semgrep_rules()),
-            *("--", *files),
-        ],
-        root,
-        found=(1,),
-        # It looks for its helper programs on the PATH.
-        env={**_SEMGREP_ENVIRONMENT, "PATH": f"{semgrep}{os.pathsep}{os.environ.get('PATH', '')}"},
-    )
+    with tempfile.TemporaryDirectory(prefix="buildonce-") as folder:
+        return await _gate(
+            [
+                *(str(semgrep / "semgrep"), "scan", "--metrics=off", "--disable-version-check"),
+                *("--error", "--severity=ERROR", "--no-git-ignore", "--quiet", "--disable-nosem"),
+                *(f"--config={rules}" for rules in semgrep_rules()),
+                *("--", *files),
+            ],
+            root,
+            found=(1,),
+            env={
+                **_SEMGREP_ENVIRONMENT,
+                # It renames a new file over this one: never name a device here.
+                "SEMGREP_SETTINGS_FILE": f"{folder}/settings.yml",
+                # It looks for its helper programs on the PATH.
+                "PATH": f"{semgrep}{os.pathsep}{os.environ.get('PATH', '')}",
+            },
+        )
 
 
 async def infrastructure(files: Sequence[str], root: Path) -> int:
