@@ -19,7 +19,7 @@ pipeline-aws: $(VENV)/.test setup ## The same pipeline, to three simulated AWS a
 	    $(BIN)/python -m tests.aws.listing'
 
 test: $(VENV)/.test setup ## Set up what is missing and run all tests
-	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-unit: $(VENV)/.test ## Run the tests that need nothing of the machine
 	@$(BIN)/python -m pytest -m "not e2e" $(ARGS)

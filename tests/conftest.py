@@ -31,9 +31,12 @@ LONGEST = (
     "tests/e2e/test_delivery_local.py",
     "tests/engine/test_faults.py",
     "tests/delivery/test_local.py",
-    "tests/delivery/test_faults.py",
+    "tests/planted/test_planted.py",
+    "tests/e2e/test_tamper.py",
     "tests/engine/test_remote.py",
-    "tests/engine_surface/test_run.py",
+    "tests/release/test_policy_check.py",
+    "tests/faults/test_table.py",
+    "tests/delivery/test_faults.py",
     "tests/engine/test_remote_cache.py",
 )
 
