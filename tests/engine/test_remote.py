@@ -83,8 +83,10 @@ def daemon(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
         "--addr", tcp, "--tlscert", f"{keys}/server.pem", "--tlskey", f"{keys}/server.key",
         "--tlscacert", f"{keys}/ca.pem",
     ]  # fmt: skip
+    # It is killed in the end, and leaves the folders in which it has mounted things.
+    environment = {**os.environ, "TMPDIR": str(folder)}
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         until((folder / "buildkitd.sock").exists)
         yield unix, tcp
