@@ -230,3 +230,17 @@ async def test_a_metric_wants_its_sample_and_begins_anew_with_its_balancer() -> 
         seen.append((await watch.look()).state)
     no = "inconclusive"
     assert seen == [no, no, "ok", no, no, no, "breach"]
+
+
+async def test_nobody_who_listens_any_more_stops_no_way_back(tmp_path: Path) -> None:
+    """The reader of a pipe is often ended by the very Ctrl-C that ends the rollout."""
+    company = await shop(tmp_path)
+    company.script("staging", {0: "ok", 90: "breach"})
+
+    def deaf(_: str) -> None:
+        raise BrokenPipeError
+
+    async with company.at_work():
+        with pytest.raises(RolledBack, match="errors is in breach"):
+            await company.promote(TWO, STAGING, progress=deaf)
+    assert company.serving == company.everywhere("1")

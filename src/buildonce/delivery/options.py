@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -71,6 +71,16 @@ class Options:
     home: Path | None = None
     config: Config | None = None
     _tables: dict[LeasesConfig, Leases] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        tell = self.progress
+
+        def progress(line: str) -> None:
+            # Whoever listened may be gone (a closed pipe): that must not stop a way back.
+            with suppress(OSError, ValueError):
+                tell(line)
+
+        object.__setattr__(self, "progress", progress)
 
     async def open(self, place: EnvironmentConfig) -> Target:
         """The environment's target."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 
@@ -31,9 +31,10 @@ async def ended_by_signals(say: Callable[[str], None]) -> AsyncIterator[None]:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for number in signals:
                 again = " again" if received else ""
-                say(f"{number.name}{again}: ending; what was begun is put back first")
                 received.append(number)
                 scope.cancel()
+                with suppress(OSError):  # the reader of a pipe may have got the signal, too
+                    say(f"{number.name}{again}: ending; what was begun is put back first")
 
     async with anyio.create_task_group() as group:
         with anyio.CancelScope() as scope:
