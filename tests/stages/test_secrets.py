@@ -39,7 +39,7 @@ def test_a_secret_in_files_and_history_is_told_once_and_an_older_one_for_itself(
 
 
 def test_a_secret_in_a_message_is_told_by_its_commit() -> None:
-    objects = f"1:object {'a' * 40}\n4:object {'b' * 40}\n9:object {'b' * 40}\n"
+    objects = f"1\nobject {'a' * 40}\n4\nobject {'b' * 40}\n9\nobject {'b' * 40}\n"
     first, second = findings_in_messages(
         [leak("messages", 5), leak("messages", 3), leak("messages", 10)], objects
     )

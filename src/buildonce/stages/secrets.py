@@ -62,7 +62,8 @@ _MESSAGES = f"""\
 git -C {_HISTORY} log --all --format='object %H%n%B' > messages || exit 1
 git -C {_HISTORY} for-each-ref --format='object %(objectname)%0a%(contents)' refs/tags \
     >> messages || exit 1
-grep -n '^object [0-9a-f]*$' messages > /reports/objects
+named='/^object [0-9a-f][0-9a-f]*$/'
+sed -n -e "$named=" -e "${{named}}p" messages > /reports/objects
 exec "$@"
 """
 
@@ -96,7 +97,7 @@ async def secrets(
     waivers: Sequence[Waiver] = (),
     today: date | None = None,
 ) -> Check:
-    """Fail on any secret in the files or in the history.
+    """Fail on any secret in the files, in the history or in its messages.
 
     Args:
         source: the project's files.
@@ -106,7 +107,8 @@ async def secrets(
         today: the day by which they expire; None: today in UTC.
 
     Returns:
-        Findings named by gitleaks' rule; one that is in the files and in commits is told once.
+        Findings named by gitleaks' rule; one that is in the files and in commits is told once, and
+        one that is in the message of a commit or tag has no path.
         A waiver may name the rule, our fingerprint, or gitleaks' own ("commit:file:rule:line").
         Reports: secrets.sarif, which is the evidence too.
 
@@ -224,12 +226,11 @@ def findings_in_messages(leaks: Iterable[Leak], objects: str) -> list[Finding]:
 
     Args:
         leaks: in the file of messages.
-        objects: the numbers of the lines that name a commit or tag: "12:object 1a2b…".
+        objects: the lines that name a commit or tag, the number of each before it: "12",
+            "object 1a2b…".
     """
-    begins: list[tuple[int, str]] = []
-    for line in objects.splitlines():
-        number, _, name = line.partition(":")
-        begins.append((int(number), name.removeprefix("object ")))
+    lines = objects.split()
+    begins = [(int(number), name) for number, name in zip(lines[::3], lines[2::3], strict=False)]
     names = Fingerprints()
     findings: dict[tuple[str, str, str], Finding] = {}
     for leak in sorted(leaks, key=lambda leak: leak.StartLine):
