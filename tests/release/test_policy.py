@@ -186,7 +186,11 @@ def test_evidence_that_was_altered_is_told_as_such() -> None:
     lines = decide(what).failing
     assert [(line.what, line.state, line.found) for line in lines] == [
         ("evidence unit_tests", "failed", "it was changed"),
-        ("test unit_tests", "missing", "there is none (there are: format_and_lint)"),
+        (
+            "test unit_tests",
+            "missing",
+            "there is none (there are: format_and_lint); not believed: it was changed",
+        ),
     ]
     # What is only noise beside good evidence is told, and denies nothing.
     noise = replace(GOOD, verified=replace(GOOD.verified, refused=(bad,)))

@@ -61,13 +61,13 @@ def judged(
             }
         )
         refused = refused_of(case, predicate_type)
-        yield line(
-            "failed" if refused and not there else "missing",
-            refused
-            if refused and not there
-            else "there is none" + (f" (there are: {listed(there)})" if there else ""),
-            AGAIN,
-        )
+        if there:
+            others = f"there is none (there are: {listed(there)})"
+            yield line(
+                "missing", f"{others}; not believed: {refused}" if refused else others, AGAIN
+            )
+        else:
+            yield line("failed" if refused else "missing", refused or "there is none", AGAIN)
         return
     for item in _newest(found):
         if (stale := _age(case, item)) is not None:
