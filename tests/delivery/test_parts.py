@@ -188,6 +188,22 @@ async def test_another_digest_than_asked_for_is_refused(tmp_path: Path) -> None:
     assert pulls == [["pull", "--quiet", ONE.image.reference]]
 
 
+async def test_a_network_is_tried_again_where_others_take_their_interfaces_away(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "podman"
+    program.write_text(
+        f"#!/bin/sh\necho $2 >> {tmp_path}/calls\n"
+        '[ "$2" = inspect ] && { echo "no such network" >&2; exit 1; }\n'
+        f"[ $(grep -c create {tmp_path}/calls) -gt 2 ] && exit 0\n"
+        'echo "Error: route ip+net: no such network interface" >&2; exit 125\n'
+    )
+    program.chmod(0o755)
+    await RuntimeContainers(ContainerRuntime((str(program),))).network("shop")
+    tried = (tmp_path / "calls").read_text().split()
+    assert tried == ["inspect", "create"] * 3
+
+
 async def test_a_missing_runtime_is_named(tmp_path: Path) -> None:
     gone = RuntimeContainers(ContainerRuntime((str(tmp_path / "podman"),)))
     with pytest.raises(TargetFailed, match="cannot be run: No such file") as error:

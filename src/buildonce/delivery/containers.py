@@ -111,6 +111,10 @@ class Containers(Protocol):
         """Remove the network; nothing to do is no failure."""
 
 
+_NETWORK_TRIES = 5
+_NETWORK_PAUSE = 0.2  # seconds
+
+
 class RuntimeContainers:
     """`Containers` by the podman or docker command."""
 
@@ -129,8 +133,18 @@ class RuntimeContainers:
                 )
 
     async def network(self, name: str) -> None:
-        if await self._inspect("network", name) is None:
-            await self._run("network", "create", name, what=f"make the network {name}")
+        for left in reversed(range(_NETWORK_TRIES)):
+            if await self._inspect("network", name) is not None:
+                return
+            try:
+                await self._run("network", "create", name, what=f"make the network {name}")
+                return
+            except TargetFailed as error:
+                # podman looks at the machine's interfaces while others' containers end, and take
+                # theirs away.
+                if not left or "no such network interface" not in error.message:
+                    raise
+            await anyio.sleep(_NETWORK_PAUSE)
 
     async def start(self, spec: ContainerSpec) -> None:
         # Values do not go on the command line, where every user can read them, but for those whose
