@@ -6,12 +6,14 @@ folder of its own but for the engine's binaries and cache.
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import anyio
 import httpx
@@ -20,6 +22,7 @@ import pytest
 from buildonce.errors import ExitCode
 from tests.delivery.load import Seen, load
 from tests.e2e.shop import BUILDONCE, Ran, Shop, opened_shop
+from tests.release.published import check_published
 
 pytestmark = [pytest.mark.e2e]
 
@@ -76,6 +79,36 @@ def test_a_commit_goes_to_production(shop: Shop, shipped: Ran) -> None:
 def test_development_is_never_deployed_by_the_pipeline(shop: Shop, shipped: Ran) -> None:
     touched = {e.data["environment"] for e in shop.events() if e.kind == "rollout.started"}
     assert touched == set(ENVIRONMENTS)
+
+
+def test_plain_cosign_accepts_all_that_a_run_signed(
+    shop: Shop, shipped: Ran, tmp_path: Path
+) -> None:
+    """Outside our code, every signature and every attestation."""
+    command = [*BUILDONCE, "release", "show", "latest", "--json"]
+    shown = json.loads(subprocess.check_output(command, cwd=shop.root, env=shop.variables))
+    assert shown["digest"] == shipped.summary["release"]["digest"]
+    repository = shown["repository"]
+    names = check_published(
+        f"{repository}@{shown['digest']}",
+        f"{repository}@{shown['record']}",
+        shown["version"],
+        (item["type"] for item in shown["evidence"]),
+        key=shop.home / "keys/dashboard/release.pub",
+        folder=tmp_path,
+    )
+    assert names == sorted(item["name"] for item in shown["evidence"])
+    assert {"provenance", "sast", "sbom_image", "sbom_python", "sca", "unit_tests"} <= set(names)
+
+
+def test_what_policies_said_is_in_the_ledger(shop: Shop, shipped: Ran) -> None:
+    decided = [e.data for e in shop.events() if e.kind == "policy.decided"]
+    asked = {(one["environment"], one["policy"], one["allowed"]) for one in decided}
+    assert asked == {
+        ("staging", "staging", True),
+        ("pilot", "production", True),
+        ("production", "production", True),
+    }
 
 
 def test_the_same_commit_again_runs_nothing(shop: Shop, shipped: Ran) -> None:
