@@ -7,7 +7,7 @@ RUN := $(BIN)/buildonce
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: pipeline test test-unit lint format doctor setup lock protos benchmark benchmark-commit benchmark-rollout planted faults fleet clean help
+.PHONY: pipeline pipeline-aws test test-all test-unit lint format doctor setup lock protos benchmark benchmark-commit benchmark-rollout planted faults fleet clean help
 
 pipeline: setup ## Set up what is missing and ship the dashboard, commit to production
 	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(RUN) run $(BIN)/python ci/main.py
@@ -18,11 +18,14 @@ pipeline-aws: $(VENV)/.test setup ## The same pipeline, to three simulated AWS a
 	    $(RUN) run $(BIN)/python ci/main.py; \
 	    $(BIN)/python -m tests.aws.listing'
 
-test: $(VENV)/.test setup ## Set up what is missing and run all tests
+test: $(VENV)/.test setup ## Set up what is missing and run the tests
 	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
+test-all: ## The same with the long tests (some 20 minutes)
+	@$(MAKE) test ARGS='-m "" $(ARGS)'
+
 test-unit: $(VENV)/.test ## Run the tests that need nothing of the machine
-	@$(BIN)/python -m pytest -m "not e2e" $(ARGS)
+	@$(BIN)/python -m pytest -m "not e2e and not long" $(ARGS)
 
 lint: $(VENV)/.dev ## Check format, style and types
 	$(BIN)/ruff format --check
@@ -87,14 +90,14 @@ benchmark-commit: $(VENV)/.test setup ## Measure the commit stage: cold, a line 
 benchmark-rollout: $(VENV)/.test setup ## Measure rollouts under load: the split, and how fast it goes back
 	@PATH="$(BIN):$$PATH" $(BIN)/python benchmarks/rollout.py $(ARGS)
 
-planted: $(VENV)/.test setup ## Plant faults in a repository and list which of them the checks find
-	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python -m tests.planted
-
 faults: $(VENV)/.test ## Run the whole fault table: every step, every fault, every target (30 min)
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 fleet: $(VENV)/.test ## Promote through 50 and 200 simulated environments, and count
 	@$(BIN)/python benchmarks/fleet.py $(ARGS)
+
+planted: $(VENV)/.test setup ## Plant faults in a repository and list which of them the checks find
+	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python -m tests.planted
 
 clean: ## Remove what was made in this folder (not the registry, the cache or the environments)
 	rm -rf $(VENV) out dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -41,7 +41,36 @@ LONGEST = (
 )
 
 
+# Tests that prove at length what others prove in small, and of how many cases one is kept in
+# `make test` (0: none). `make test-all` runs all of them; beside each is what proves it in small.
+LONG = {
+    "tests/planted/test_planted.py": 0,  # tests/stages: each scanner on its examples
+    "tests/e2e/test_delivery_aws.py": 0,  # tests/aws/test_rollouts.py: the same in one process
+    "tests/e2e/test_delivery_local.py::test_kill_9": 0,  # delivery/test_faults.py: every point
+    "tests/e2e/test_delivery_local.py::test_a_signal": 0,  # the same, and e2e/test_pipeline.py
+    "tests/e2e/test_oldest_client.py": 0,  # tests/engine_surface: that client on a fake engine
+    "tests/e2e/test_tamper.py::test_what_was_tampered_with": 4,  # tests/release: the same, below
+    "tests/e2e/test_tamper.py::test_a_registry_that_does_not": 4,  # tests/release/test_registry.py
+    "tests/faults/test_table.py::test_every": 0,  # tests/delivery/test_faults.py, tests/aws
+    "tests/faults/test_table.py::test_the_sample": 0,
+    "tests/faults/test_table.py::test_a_release": 0,
+    "tests/engine/test_faults.py::test_a_signal_at_any_moment": 0,  # engine_surface/test_run.py
+    "tests/toolchain/test_building.py::test_building_for_real": 0,  # make setup builds for real
+}
+
+
+def _mark_long(items: list[pytest.Item]) -> None:
+    seen: dict[str, int] = {}
+    for item in items:
+        for name, kept in LONG.items():
+            if item.nodeid.startswith(name):
+                number = seen[name] = seen.get(name, -1) + 1
+                if not kept or number % kept:
+                    item.add_marker(pytest.mark.long)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _mark_long(items)
     if not hasattr(config, "workerinput"):
         return  # one process: in the order of their names
 
