@@ -48,6 +48,13 @@ LONG = {
     "tests/e2e/test_delivery_aws.py": 0,  # tests/aws/test_rollouts.py: the same in one process
     "tests/e2e/test_delivery_local.py::test_kill_9": 0,  # delivery/test_faults.py: every point
     "tests/e2e/test_delivery_local.py::test_a_signal": 0,  # the same, and e2e/test_pipeline.py
+    "tests/e2e/test_pipeline.py::test_a_pull_request": 0,  # tests/pipeline/test_pipeline.py
+    "tests/e2e/test_pipeline.py::test_a_change_of_no_source": 0,  # "the same commit again"
+    "tests/e2e/test_pipeline.py::test_one_line": 0,  # tests/delivery/test_traffic.py
+    "tests/e2e/test_pipeline.py::test_a_failing_smoke_test": 0,  # tests/delivery/test_local.py
+    "tests/e2e/test_pipeline.py::test_an_interrupted_run": 0,  # tests/pipeline/test_pipeline.py
+    "tests/e2e/test_pipeline.py::test_a_stage_is_of_use_alone": 0,  # tests/stages, tests/planted
+    "tests/e2e/test_two_engines.py": 0,  # tests/dashboard/test_image.py, tests/engine: cache keys
     "tests/e2e/test_oldest_client.py": 0,  # tests/engine_surface: that client on a fake engine
     "tests/e2e/test_tamper.py::test_what_was_tampered_with": 4,  # tests/release: the same, below
     "tests/e2e/test_tamper.py::test_a_registry_that_does_not": 4,  # tests/release/test_registry.py

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from buildonce.config import Config, ConfigError
 from buildonce.errors import BuildonceError, ExitCode
-from buildonce.pipeline import CheckBroken, CheckFailed
+from buildonce.pipeline import CheckBroken, CheckDenied, CheckFailed
+from buildonce.release.errors import Refusal
 from buildonce.stages import Check, Failure
 
 from .conftest import CONFIG, Told
@@ -88,6 +89,19 @@ async def test_when_none_failed_but_one_broke_the_tool_is_to_blame(told: Told) -
             checks.start(breaks)
             checks.start(passes)
     assert raised.value.exit_code == ExitCode.TOOL_FAILED
+
+
+async def test_what_is_not_to_be_believed_is_a_denial_whatever_else_failed(told: Told) -> None:
+    async def denies() -> None:
+        raise Refusal("evidence is missing", remedy="find out who removed it")
+
+    with pytest.raises(CheckDenied) as raised:
+        async with told.parallel() as checks:
+            checks.start(fails)
+            checks.start(denies)
+            checks.start(breaks)
+    assert raised.value.exit_code == ExitCode.POLICY_DENIED
+    assert told.check("denies").remedy == "find out who removed it"
 
 
 async def test_fail_fast_ends_the_others(told: Told) -> None:

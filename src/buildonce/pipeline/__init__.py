@@ -13,7 +13,15 @@ async with Pipeline.from_config("ci/pipeline.toml") as pipeline:
 """
 
 from buildonce.pipeline.checks import Checks, Running
-from buildonce.pipeline.errors import CheckBroken, CheckFailed, StageTimedOut
+from buildonce.pipeline.errors import CheckBroken, CheckDenied, CheckFailed, StageTimedOut
 from buildonce.pipeline.pipeline import Pipeline
 
-__all__ = ["CheckBroken", "CheckFailed", "Checks", "Pipeline", "Running", "StageTimedOut"]
+__all__ = [
+    "CheckBroken",
+    "CheckDenied",
+    "CheckFailed",
+    "Checks",
+    "Pipeline",
+    "Running",
+    "StageTimedOut",
+]

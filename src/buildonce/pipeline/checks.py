@@ -272,6 +272,7 @@ class Checks(AbstractAsyncContextManager["Checks"]):
         record.summary, *rest = problem.message.splitlines()
         record.details = tuple(line.strip() for line in rest)
         record.remedy = problem.remedy
+        record.denied = code == ExitCode.POLICY_DENIED
         self._journal.debug(error)
 
     async def _keep_reports(self, record: CheckRecord, check: Check) -> None:

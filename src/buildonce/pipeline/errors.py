@@ -34,6 +34,12 @@ class CheckBroken(CheckFailed):
     exit_code = ExitCode.TOOL_FAILED
 
 
+class CheckDenied(CheckFailed):
+    """A check met something in the registry that is not to be believed, or no answer at all."""
+
+    exit_code = ExitCode.POLICY_DENIED
+
+
 class StageTimedOut(BuildonceError):
     """A stage took longer than its budget."""
 
@@ -41,7 +47,9 @@ class StageTimedOut(BuildonceError):
 
 
 def gate_error(checks: Sequence[CheckRecord]) -> CheckFailed:
-    """The error for these failing checks. One that did fail outweighs all that broke."""
+    """The error for these failing checks. A denial outweighs a failure, and that a breakage."""
+    if any(check.denied for check in checks):
+        return CheckDenied(checks)
     failed = any(check.result == Result.FAILED for check in checks)
     return CheckFailed(checks) if failed else CheckBroken(checks)
 

@@ -44,6 +44,7 @@ class CheckRecord:
         evidence: what is to be signed onto the image.
         details: more lines on why it could not be done, where it was not done.
         remedy: what to do about it, where the error says.
+        denied: it could not be done because what is in the registry is not to be believed.
         files: its reports, relative to the project.
         after: names of the checks whose results it needs.
     """
@@ -59,6 +60,7 @@ class CheckRecord:
     evidence: tuple[Evidence, ...] = ()
     details: tuple[str, ...] = ()
     remedy: str | None = None
+    denied: bool = False
     files: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
 

@@ -126,7 +126,9 @@ class Client:
             ("grpc.enable_retries", 0),
             ("grpc.enable_http_proxy", 0),
             ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.min_reconnect_backoff_ms", 100),
+            # How long a daemon may take to say its first word, for all its name: 100 was too short
+            # on a busy machine. The pause between attempts is the next one.
+            ("grpc.min_reconnect_backoff_ms", 5_000),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.optimization_target", "throughput"),
         ]
