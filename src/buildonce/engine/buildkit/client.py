@@ -126,9 +126,7 @@ class Client:
             ("grpc.enable_retries", 0),
             ("grpc.enable_http_proxy", 0),
             ("grpc.use_local_subchannel_pool", 1),
-            # How long a daemon may take to say its first word, for all its name: 100 was too short
-            # on a busy machine. The pause between attempts is the next one.
-            ("grpc.min_reconnect_backoff_ms", 5_000),
+            ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.optimization_target", "throughput"),
         ]
