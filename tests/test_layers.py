@@ -13,7 +13,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src"
 
-LEAVES = {"errors", "interrupts", "places", "predicates", "severity", "visible"}
+LEAVES = {"errors", "interrupts", "loopback", "places", "predicates", "severity", "visible"}
 MAY_KNOW = {
     **{leaf: {"errors"} for leaf in LEAVES},
     "errors": set(),

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from buildonce.errors import BuildonceError, ExitCode, refusal
+from buildonce.errors import BuildonceError, ExitCode, leaves, refusal
 from buildonce.visible import visible
 
 # As if SIGPIPE had ended us, which is what it does to programs that are not in Python.
@@ -53,7 +53,7 @@ def _nobody_reads() -> int:
 
 
 def _explain(error: BaseException) -> int:
-    causes = _leaves(error)
+    causes = leaves(error)
     if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
         return ExitCode.INTERRUPTED
     expected = [cause for cause in causes if isinstance(cause, BuildonceError)]
@@ -83,13 +83,6 @@ def _folder_is_gone() -> bool:
     except FileNotFoundError:
         return True
     return False
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    """What really happened: task groups wrap failures in groups of groups."""
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
-    return [error]
 
 
 def complain(message: str, remedy: str | None = None) -> None:

@@ -63,6 +63,13 @@ _REMEDIES = {
 }
 
 
+def leaves(error: BaseException) -> list[BaseException]:
+    """What really happened, in order: task groups wrap failures in groups of groups."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
+    return [error]
+
+
 def refusal(error: BaseException) -> BuildonceError | None:
     """What this machine refused (a full disk, a folder that may not be written), to act upon.
 

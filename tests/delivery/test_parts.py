@@ -20,12 +20,10 @@ from buildonce.delivery.containers import (
     RuntimeContainers,
     _time,
     detect_runtime,
-    is_loopback,
 )
 from buildonce.delivery.errors import DeliveryError
 from buildonce.delivery.haproxy import Proxy, Slot
 from buildonce.delivery.state import Instance, State
-from buildonce.release import Image
 from tests.samples import release
 
 from .processes import SERVICE
@@ -96,22 +94,6 @@ def test_a_damaged_state_is_named_with_its_remedy(tmp_path: Path, content: str) 
     with pytest.raises(DeliveryError, match=r"state\.json cannot be read") as error:
         states.read(tmp_path)
     assert "environments down" in (error.value.remedy or "")
-
-
-@pytest.mark.parametrize(
-    ("repository", "expected"),
-    [
-        ("127.0.0.1:5080/shop", True),
-        ("127.8.0.1:5080/shop", True),
-        ("localhost:5080/shop", True),
-        ("[::1]:5080/shop", True),
-        ("registry.example/shop", False),
-        ("10.0.0.1:5080/shop", False),
-        ("127.0.0.1.example/shop", False),
-    ],
-)
-def test_only_loopback_registries_are_asked_without_tls(repository: str, expected: bool) -> None:
-    assert is_loopback(Image(repository, ONE.image.digest)) is expected
 
 
 @pytest.mark.parametrize(

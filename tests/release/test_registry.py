@@ -389,7 +389,7 @@ async def test_logins_are_those_of_docker(tmp_path: Path, monkeypatch: pytest.Mo
     [
         ("localhost:5000", ("http", "https")),
         ("127.0.0.1:5000", ("http", "https")),
-        ("registry.localhost", ("http", "https")),
+        ("registry.localhost", ("https", "http")),
         ("[::1]:5000", ("http", "https")),
         ("10.1.2.3:5000", ("https", "http")),
         ("registry.local", ("https", "http")),

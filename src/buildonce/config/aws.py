@@ -15,7 +15,6 @@ An environment with several regions is one table and as many places: `environmen
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from datetime import timedelta
 from typing import Annotated, Literal
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 
 from buildonce.config.base import Duration, Table
+from buildonce.loopback import is_loopback
 
 _REGION = r"^[a-z]{2}(-[a-z]+)+-[0-9]$"
 _ROLE = r"^(arn:[a-z-]+:iam::[0-9]{12}:role/)?[A-Za-z0-9+=,.@/_-]{1,512}$"
@@ -39,15 +39,6 @@ REGION = "{region}"
 
 # "registry/name", no tag, no digest.
 _REPOSITORY = r"^([A-Za-z0-9.-]|\{region\})+(:[0-9]+)?(/([a-z0-9]+([._-]+[a-z0-9]+)*|\{region\}))+$"
-
-
-def is_loopback(url: str) -> bool:
-    """Whether the URL's host is this machine itself."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _endpoint(url: str) -> str:

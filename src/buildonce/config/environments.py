@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from buildonce.config.approvals import Approval
-from buildonce.config.aws import REGION, AccountConfig, Placement, is_loopback, mistakes
+from buildonce.config.aws import REGION, AccountConfig, Placement, mistakes
 from buildonce.config.base import NAME, Duration
 from buildonce.config.leases import LeasesConfig
 from buildonce.config.mistakes import did_you_mean
 from buildonce.config.rollout import RolloutConfig
 from buildonce.config.windows import WindowConfig
+from buildonce.loopback import is_loopback
 
 
 class EnvironmentConfig(Placement):

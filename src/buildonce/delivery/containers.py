@@ -16,7 +16,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any, Protocol
@@ -25,6 +24,7 @@ import anyio
 
 from buildonce import places
 from buildonce.delivery.errors import TargetFailed, WrongDigest
+from buildonce.loopback import is_loopback
 from buildonce.release import Image
 
 CONTAINER_PORT = 8080
@@ -235,7 +235,7 @@ class RuntimeContainers:
 
     def _plain_http(self, image: Image) -> bool:
         # docker speaks plain HTTP to loopback by itself, podman has to be told.
-        return self.runtime.name == "podman" and is_loopback(image)
+        return self.runtime.name == "podman" and is_loopback(image.repository.partition("/")[0])
 
     async def _inspect(self, kind: str, name: str) -> dict[str, Any] | None:
         code, out, complaint = await self._call(kind, "inspect", name)
@@ -321,19 +321,6 @@ async def detect_runtime() -> ContainerRuntime:
     raise TargetFailed(
         f"no container runtime works here: {'; '.join(reasons)}", remedy="buildonce doctor"
     )
-
-
-def is_loopback(image: Image) -> bool:
-    """Whether the image's registry is on this machine's loopback."""
-    host = (
-        image.repository.partition("/")[0].rpartition(":")[0] or image.repository.partition("/")[0]
-    )
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _time(text: str) -> datetime:

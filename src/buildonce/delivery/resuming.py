@@ -75,12 +75,7 @@ async def resume(
         for rollout in await _unfinished(place.name, options):
             done.append(await _rollout(rollout, place, options, back, smoke, after_wave))
     for place in places:
-        target = await options.open(place)
-        async with options.leases_of(place).hold(
-            place.name, run=options.run, wait=options.wait, say=options.progress
-        ) as lease:
-            target.fence = lease.token
-            await recover(target, place, ledger=options.ledger, progress=options.progress)
+        await _end(place, options)
     return done
 
 

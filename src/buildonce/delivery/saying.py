@@ -8,7 +8,7 @@ from datetime import timedelta
 import anyio
 
 from buildonce.delivery.clock import Clock
-from buildonce.errors import BuildonceError
+from buildonce.errors import BuildonceError, leaves
 
 TELL = {
     "pull": "pulling {reference}",
@@ -83,8 +83,6 @@ def describe(error: BaseException) -> str:
 
 def first_failure(error: BaseException) -> BaseException:
     """The one error that matters of those that a task group brings, not what was ended for it."""
-    while isinstance(error, BaseExceptionGroup):
-        inner = [first_failure(one) for one in error.exceptions]
-        cancelled = anyio.get_cancelled_exc_class()
-        error = next((one for one in inner if not isinstance(one, cancelled)), inner[0])
-    return error
+    cancelled = anyio.get_cancelled_exc_class()
+    found = leaves(error)
+    return next((one for one in found if not isinstance(one, cancelled)), found[0])

@@ -13,9 +13,9 @@ from opentelemetry import trace
 
 from buildonce import delivery
 from buildonce.config import Config, ConfigError, EnvironmentConfig
-from buildonce.config.aws import is_loopback
 from buildonce.delivery.waves import To
 from buildonce.ledger import Ledger
+from buildonce.loopback import is_loopback
 from buildonce.pipeline.journal import Journal
 from buildonce.release import Release
 from buildonce.release.policy_check import verifier

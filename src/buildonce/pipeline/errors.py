@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import dagger
 
-from buildonce.errors import BuildonceError, ExitCode, refusal
+from buildonce.errors import BuildonceError, ExitCode, leaves, refusal
 from buildonce.pipeline.journal import Journal
 from buildonce.report import CheckRecord, Problem, Result, RunRecord
 
@@ -122,15 +122,7 @@ def weightiest(error: BaseException) -> BaseException:
         code = leaf.exit_code if isinstance(leaf, BuildonceError) else None
         return order.index(code) if code in order else len(order) + (code is None)
 
-    return min(_leaves(error), key=rank)
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
+    return min(leaves(error), key=rank)
 
 
 def _short(text: str, limit: int = 120) -> str:

@@ -10,6 +10,7 @@ import ipaddress
 
 import httpx
 
+from buildonce.loopback import is_loopback
 from buildonce.release.errors import RegistryError
 
 _DOCKER_HUB = ("docker.io", "registry-1.docker.io")  # its name, and where it really is
@@ -20,23 +21,12 @@ def schemes(host: str) -> tuple[str, ...]:
     if is_loopback(host):
         return ("http", "https")
     name = _bare(host)
-    if name.endswith(".local"):
+    if name.endswith((".local", ".localhost")):
         return ("https", "http")
     try:
         return ("https", "http") if ipaddress.ip_address(name).is_private else ("https",)
     except ValueError:
         return ("https",)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether it is this very machine."""
-    name = _bare(host)
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def address_of(host: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from buildonce.release.addresses import is_loopback
+from buildonce.loopback import is_loopback
 from buildonce.release.errors import (
     Absent,
     BrokenOff,

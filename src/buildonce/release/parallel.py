@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import anyio
 
+from buildonce.errors import leaves
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -36,11 +38,5 @@ async def each(
                 tasks.start_soon(call, number, item)
     except BaseExceptionGroup as group:
         # One reason is enough, and the callers speak of registry errors, not of groups of them.
-        raise _first(group) from None
+        raise leaves(group)[0] from None
     return [results[number] for number in range(len(todo))]
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

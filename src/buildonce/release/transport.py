@@ -18,7 +18,8 @@ from typing import Self
 import anyio
 import httpx
 
-from buildonce.release.addresses import address_of, is_loopback, login_name, schemes, url_of
+from buildonce.loopback import is_loopback
+from buildonce.release.addresses import address_of, login_name, schemes, url_of
 from buildonce.release.answers import SMALL, Answer, bounded, refusal, unreachable
 from buildonce.release.credentials import Login, docker_login
 from buildonce.release.errors import BrokenOff, RegistryError, RegistryUnreachable

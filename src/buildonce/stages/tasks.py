@@ -15,6 +15,8 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.abc import TaskGroup
 
+from buildonce.errors import leaves
+
 
 @asynccontextmanager
 async def tasks() -> AsyncIterator[TaskGroup]:
@@ -26,7 +28,5 @@ async def tasks() -> AsyncIterator[TaskGroup]:
         async with anyio.create_task_group() as group:
             yield group
     except BaseExceptionGroup as failed:
-        first: BaseException = failed
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
+        first = leaves(failed)[0]
         raise first from first.__cause__

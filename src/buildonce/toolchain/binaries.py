@@ -283,9 +283,7 @@ async def _build(
 
     def report(line: str) -> None:
         nonlocal compiled
-        if line.startswith("go: downloading"):
-            progress(f"{what}: {line.removeprefix('go: ')}")
-        elif " " not in line:  # `-v` prints the path of each package as it is compiled
+        if " " not in line:  # `-v` prints the path of each package as it is compiled
             compiled += 1
             if compiled % 50 == 0:
                 progress(f"{what}: {compiled} packages compiled")

@@ -16,10 +16,11 @@ from __future__ import annotations
 from typing import Any
 
 from buildonce.config import EnvironmentConfig
-from buildonce.config.aws import is_loopback, role_arn
+from buildonce.config.aws import role_arn
 from buildonce.delivery.aws.ecr import repository_arn
 from buildonce.delivery.aws.roles_building import building
 from buildonce.delivery.aws.statements import Document, Scope, allow, document, pass_role
+from buildonce.loopback import is_loopback
 
 
 def documents(

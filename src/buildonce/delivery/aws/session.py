@@ -24,7 +24,7 @@ from typing import Any, Protocol, cast
 import anyio
 import anyio.to_thread
 
-from buildonce.config.aws import AccountConfig, is_loopback, role_arn
+from buildonce.config.aws import AccountConfig, role_arn
 from buildonce.delivery.aws.errors import (
     AwsRefused,
     AwsUnreachable,
@@ -33,6 +33,7 @@ from buildonce.delivery.aws.errors import (
 )
 from buildonce.delivery.clock import SYSTEM_CLOCK, Clock
 from buildonce.errors import BuildonceError
+from buildonce.loopback import is_loopback
 
 SESSION = timedelta(hours=1)
 """How long assumed credentials last; they are renewed in the last quarter of it."""

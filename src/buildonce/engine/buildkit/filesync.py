@@ -25,6 +25,7 @@ from buildonce.engine.buildkit.http2 import UNKNOWN, Call, Refused
 from buildonce.engine.buildkit.listing import READ_FLAGS
 from buildonce.engine.buildkit.proto import session_pb2
 from buildonce.engine.buildkit.tree import Entry, Tree
+from buildonce.errors import leaves
 
 PART = 256 << 10  # bytes of a file a message
 BATCH = 4 << 20  # bytes read ahead of what is being sent
@@ -112,19 +113,12 @@ async def send(call: Call, source: DirectorySource) -> None:
         changed = errors.subgroup(Changed)
         if changed is None:
             raise
-        message = str(_first(changed))
+        message = str(leaves(changed)[0])
         error = session_pb2.Packet(
             type=session_pb2.Packet.PACKET_ERR, data=message.encode(errors="replace")
         )
         await call.send([error.SerializeToString()])
         raise Refused(UNKNOWN, message) from errors
-
-
-def _first(group: BaseExceptionGroup[Changed]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 async def _send_stats(call: Call, entries: Sequence[Entry]) -> None:

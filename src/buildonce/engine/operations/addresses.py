@@ -94,6 +94,10 @@ async def _reference(engine: Engine, repository: RepositoryState, name: str) -> 
     return await (git.ref(engine, repository, name) if name else git.head(engine, repository))
 
 
+async def _tree(engine: Engine, url: str, reference: str) -> DirectoryState:
+    return await git.tree(engine, await _reference(engine, git.git(engine, None, url), reference))
+
+
 @operation("Address.directory")
 async def directory(
     engine: Engine,
@@ -109,7 +113,7 @@ async def directory(
             engine, _HOST, self.local, exclude, include, gitignore=gitignore
         )
     url, reference, path = found
-    whole = await git.tree(engine, await _reference(engine, git.git(engine, None, url), reference))
+    whole = await _tree(engine, url, reference)
     return subdirectory(engine, whole, path) if path else whole
 
 
@@ -128,7 +132,7 @@ async def file(
     url, reference, path = found
     if not path:
         raise QueryFailed("no file path specified within git repository")
-    whole = await git.tree(engine, await _reference(engine, git.git(engine, None, url), reference))
+    whole = await _tree(engine, url, reference)
     return await subfile(engine, whole, path)
 
 
