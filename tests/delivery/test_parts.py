@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import stat
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from buildonce.delivery.containers import (
     detect_runtime,
 )
 from buildonce.delivery.errors import DeliveryError
-from buildonce.delivery.haproxy import Proxy, Slot
+from buildonce.delivery.haproxy import Slot
 from buildonce.delivery.state import Instance, State
 from tests.samples import release
 
@@ -209,38 +208,3 @@ async def test_the_runtime_that_answers_is_taken(
     assert (await detect_runtime()).env == {"CONTAINERS_CONF": str(conf)}
     docker = fake(tmp_path, "docker")
     assert await detect_runtime() == ContainerRuntime((str(docker),))
-
-
-async def test_a_proxy_in_a_very_long_folder(tmp_path: Path, unused_port: int) -> None:
-    """A socket's path has at most 108 bytes."""
-    folder = tmp_path / ("x" * 100)
-    proxy = Proxy(folder, name="shop/staging", port=unused_port, health_path="/")
-    try:
-        assert await proxy.ensure({})
-        assert await proxy.running()
-        assert not await proxy.ensure({}), "it runs already"
-    finally:
-        await proxy.stop()
-    assert not await proxy.running()
-
-
-async def test_a_proxy_moves_to_another_port(tmp_path: Path, unused_port: int) -> None:
-    first = Proxy(tmp_path, name="shop/staging", port=unused_port, health_path="/")
-    try:
-        await first.ensure({})
-        second = Proxy(tmp_path, name="shop/staging", port=unused_port + 1, health_path="/")
-        assert not await second.ensure({}), "taken over, not started from nothing"
-        with pytest.raises(SmokeFailed, match="answered 503"):
-            await http_smoke()(f"http://127.0.0.1:{unused_port + 1}")
-    finally:
-        await first.stop()
-
-
-async def test_haproxy_that_is_not_installed(
-    tmp_path: Path, unused_port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    proxy = Proxy(tmp_path, name="shop/staging", port=unused_port, health_path="/")
-    with pytest.raises(TargetFailed, match="haproxy is not installed") as error:
-        await proxy.ensure({})
-    assert error.value.remedy == "apt-get install haproxy"
