@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import anyio
@@ -53,7 +54,7 @@ async def git(
     *args: str,
     environment: Mapping[str, str] | None = None,
     reaching: Mapping[str, str] | None = None,
-    stdin: bytes | None = None,
+    stdin: bytes = b"",
     fine: Collection[int] = (0,),
 ) -> bytes:
     """What git prints, run in `folder`.
@@ -70,13 +71,17 @@ async def git(
     outside = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     alone = {**outside, **_ALONE, "GIT_CEILING_DIRECTORIES": str(folder.parent)}
     try:
-        done = await anyio.run_process(
-            ["git", "-c", "gc.auto=0", "-c", "maintenance.auto=false", *args],
-            cwd=folder,
-            input=stdin,
-            env=reaching or {**alone, **(environment or {})},
-            check=False,
-        )
+        # From a file: git that ends before it has read all of a pipe would fail the writer.
+        with TemporaryFile() as given:
+            given.write(stdin)
+            given.seek(0)
+            done = await anyio.run_process(
+                ["git", "-c", "gc.auto=0", "-c", "maintenance.auto=false", *args],
+                cwd=folder,
+                stdin=given,
+                env=reaching or {**alone, **(environment or {})},
+                check=False,
+            )
     except FileNotFoundError:
         raise QueryFailed("git is not installed on this machine: install it to use this") from None
     if done.returncode not in fine:
