@@ -13,7 +13,16 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src"
 
-LEAVES = {"errors", "interrupts", "loopback", "places", "predicates", "severity", "visible"}
+LEAVES = {
+    "errors",
+    "interrupts",
+    "loopback",
+    "places",
+    "predicates",
+    "severity",
+    "trust",
+    "visible",
+}
 MAY_KNOW = {
     **{leaf: {"errors"} for leaf in LEAVES},
     "errors": set(),

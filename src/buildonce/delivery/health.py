@@ -13,6 +13,7 @@ from buildonce.delivery.containers import Containers
 from buildonce.delivery.errors import NotHealthy, WrongDigest
 from buildonce.delivery.smoke import answered_digest
 from buildonce.delivery.state import Instance
+from buildonce.trust import ssl_context
 
 _LOOK_AGAIN = 0.1  # seconds
 
@@ -33,7 +34,7 @@ async def until_healthy(
     url = address(instance, path)
     last = "it did not answer"
     with anyio.move_on_after(patience):
-        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=ssl_context(), timeout=5) as client:
             while True:
                 last = await refusal(client, url)
                 if not last:
@@ -64,7 +65,7 @@ async def verify_digest(containers: Containers, instance: Instance, *, path: str
             f"{', '.join(sorted(held)) or 'an image without a digest'}",
             remedy="buildonce doctor",
         )
-    async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=ssl_context(), timeout=5) as client:
         said = answered_digest(await client.get(address(instance, path)))
     if said is not None and said != wanted:
         raise WrongDigest(f"the service says that it is {said}, not {wanted}")

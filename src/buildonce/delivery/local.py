@@ -40,6 +40,7 @@ from buildonce.delivery.state import Instance, State
 from buildonce.delivery.target import Candidate, Counts, Deployed, Manifest, Step
 from buildonce.delivery.watch import Watch
 from buildonce.release import Release
+from buildonce.trust import ssl_context
 
 LEDGER_FOLDER = "/ledger"
 # Outside the range that Linux hands out for outgoing connections, so that a port is still free when
@@ -336,7 +337,7 @@ class LocalTarget:
     async def _complaint(self, instance: Instance) -> str:
         """Why the environment does not answer with this instance; empty when it does."""
         url = f"{self.environment.url}{self.environment.health_path}"
-        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=ssl_context(), timeout=5) as client:
             complaint = await refusal(client, url, digest=instance.release.image.digest)
         if not complaint:
             return ""

@@ -12,6 +12,7 @@ import anyio
 import httpx
 
 from buildonce.delivery.errors import SmokeFailed
+from buildonce.trust import ssl_context
 
 Smoke = Callable[[str], Awaitable[None]]
 """Gets the environment's URL; raises `SmokeFailed` to have the rollout rolled back."""
@@ -62,7 +63,7 @@ def answered_digest(response: httpx.Response) -> str | None:
 
 async def _ask(url: str, *, attempts: int, patience: float) -> httpx.Response:
     # trust_env off: a proxy of the company has no business with this machine's loopback.
-    async with httpx.AsyncClient(trust_env=False, timeout=patience) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=ssl_context(), timeout=patience) as client:
         for attempt in range(1, attempts + 1):
             try:
                 return await client.get(url)

@@ -21,6 +21,7 @@ import httpx
 
 from buildonce.config.rollout import SyntheticConfig
 from buildonce.delivery.smoke import answered_digest
+from buildonce.trust import ssl_context
 
 _SHOWN_FAILURES = 5
 _UNDER_WAY = 200  # so many unanswered, the next ones wait
@@ -81,7 +82,9 @@ class Synthetic:
         with anyio.CancelScope(shield=True):
             await self._begun.wait()
             async with (
-                httpx.AsyncClient(trust_env=False, timeout=30, limits=limits) as client,
+                httpx.AsyncClient(
+                    trust_env=False, verify=ssl_context(), timeout=30, limits=limits
+                ) as client,
                 anyio.create_task_group() as group,
             ):
                 began, number = anyio.current_time(), 0

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import secrets
 import socket
@@ -147,6 +148,7 @@ class Host:
     async def _keep_open(self, engine: asyncio.Future[Session], closing: asyncio.Event) -> None:
         try:
             async with self._open_engine(self._on_event) as session:
+                gc.freeze()  # what is loaded now stays: never search it for garbage again
                 engine.set_result(session)
                 await closing.wait()
         except Exception as error:

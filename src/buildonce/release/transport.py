@@ -24,6 +24,7 @@ from buildonce.release.answers import SMALL, Answer, bounded, refusal, unreachab
 from buildonce.release.credentials import Login, docker_login
 from buildonce.release.errors import BrokenOff, RegistryError, RegistryUnreachable
 from buildonce.release.tokens import authorization
+from buildonce.trust import ssl_context
 
 _AGAIN = {429, 500, 502, 503, 504}
 _REDIRECTS = 5
@@ -266,11 +267,6 @@ class Transport:
         )
         self._stack.push_async_callback(client.aclose)
         return _Host(host, scheme, client)
-
-
-def ssl_context() -> ssl.SSLContext:
-    """The machine's trust store; SSL_CERT_FILE and SSL_CERT_DIR are honoured."""
-    return httpx.create_ssl_context()
 
 
 def _pause(patience: Patience, attempt: int, wanted: str | None) -> float:

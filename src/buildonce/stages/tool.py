@@ -107,13 +107,15 @@ async def _run(container: dagger.Container, command: Sequence[str], report: str 
     done = container.with_new_file(_SCRIPT_PATH, _SCRIPT).with_exec(
         ["sh", _SCRIPT_PATH, *options, *command], expect=dagger.ReturnType.ANY
     )
-    # The first answer waits for the exec; the others are there then, and asked for together.
-    exit_code = await done.exit_code()
+    # By its ID from here on: else each question would repeat how the container was made.
+    done = await done.sync()
     reports = done.directory(REPORTS)
     texts: dict[str, str] = {}
 
     async def fetch(name: str) -> None:
         match name:
+            case "exit_code":
+                texts[name] = str(await done.exit_code())
             case "stdout":
                 texts[name] = await done.stdout()
             case "stderr":
@@ -122,13 +124,13 @@ async def _run(container: dagger.Container, command: Sequence[str], report: str 
                 texts[name] = await reports.file(".ran_at").contents()
 
     async with tasks() as group:
-        for name in ("stdout", "stderr", "ran_at"):
+        for name in ("exit_code", "stdout", "stderr", "ran_at"):
             group.start_soon(fetch, name)
     # Whole microseconds: `date` of busybox writes no fraction, of coreutils nine digits.
     seconds = float(texts["ran_at"].strip().removesuffix(".%N"))
     return ToolRun(
         command=command,
-        exit_code=exit_code,
+        exit_code=int(texts["exit_code"]),
         stdout=texts["stdout"],
         stderr=texts["stderr"],
         ran_at=datetime.fromtimestamp(seconds, UTC),
