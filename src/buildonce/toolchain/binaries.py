@@ -39,6 +39,8 @@ from buildonce.toolchain.whole import whole_folder, write_whole
 
 Origin = Literal["configured", "path", "cache", "built"]
 
+# What debuggers need is stripped from the program in the end; not to make it saves a sixth.
+_QUICKLY = "-gcflags=all=-dwarf=false"
 _SOURCES_REMEDY = (
     "see the lines above; modules come from GOPROXY, which this machine must reach, "
     "then run `buildonce setup` again"
@@ -291,7 +293,7 @@ async def _build(
     # A folder as output (with the slash) takes every program by its own name.
     destination = f"{output}/" if output.is_dir() else str(output)
     await run(
-        [str(go.command), "build", "-v", *flags, "-o", destination, *packages],
+        [str(go.command), "build", "-v", _QUICKLY, *flags, "-o", destination, *packages],
         what=what,
         remedy=_SOURCES_REMEDY,
         cwd=source,
