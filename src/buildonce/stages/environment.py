@@ -24,6 +24,11 @@ fi
 if [ -n "${{PIP_EXTRA_INDEX_URL:-}}" ]; then
     export UV_INDEX="${{UV_INDEX:-$PIP_EXTRA_INDEX_URL}}"
 fi
+# pip trusts whom the container trusts (Dagger adds a company's own roots there), uv if it is told.
+for roots in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem
+do
+    if [ -s "$roots" ]; then export UV_SYSTEM_CERTS=1; fi
+done
 uv="{_INSTALLER}/bin/uv --quiet --no-config --no-progress"
 $uv venv --python python3 {_ENVIRONMENT}
 # Byte code now, by all cores: else every check would compile what it imports, each time.
