@@ -126,7 +126,9 @@ class Client:
             ("grpc.enable_retries", 0),
             ("grpc.enable_http_proxy", 0),
             ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.min_reconnect_backoff_ms", 100),
+            # How long a daemon has for its first word, which it may owe while it reads its records;
+            # the next attempt comes after the other time, whatever this one is.
+            ("grpc.min_reconnect_backoff_ms", 10_000),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.optimization_target", "throughput"),
         ]
