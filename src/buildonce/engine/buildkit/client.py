@@ -128,7 +128,7 @@ class Client:
             ("grpc.use_local_subchannel_pool", 1),
             # How long a daemon has for its first word, which it may owe while it reads its records;
             # the next attempt comes after the other time, whatever this one is.
-            ("grpc.min_reconnect_backoff_ms", 10_000),
+            ("grpc.min_reconnect_backoff_ms", 5_000),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.optimization_target", "throughput"),
         ]
