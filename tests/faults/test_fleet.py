@@ -9,11 +9,15 @@ import pytest
 
 from buildonce.config import Config, ConfigError
 from buildonce.delivery import RolledBack, SmokeFailed
+from buildonce.delivery.resuming import resume
+from buildonce.delivery.saying import first_failure
 from buildonce.delivery.target import Candidate
 from buildonce.delivery.waves import concurrency_of
 from tests.aws.faults import Process
 from tests.aws.rollouts import MemoryLeases
-from tests.delivery.company import Company, place
+from tests.delivery.company import Company, no_smoke, place
+from tests.delivery.conftest import record
+from tests.delivery.memory import Killed, Power
 from tests.samples import release
 
 pytestmark = pytest.mark.anyio
@@ -63,6 +67,22 @@ async def test_so_many_are_changed_at_the_same_time(company: Company, concurrenc
     assert counted.most == min(concurrency, len(NAMES))
     # Who bakes has no turn: with one at a time the bakes still go on side by side.
     assert company.clock.monotonic() - began < 4 * 60 + len(NAMES) * 6
+
+
+async def test_what_is_resumed_keeps_to_the_number_it_began_with(company: Company) -> None:
+    async with company.at_work():
+        await company.promote(release("1"), [NAMES])
+        await record(release("2"), company.ledger)
+        company.power = Power(at=40, kind="kill")
+        with pytest.raises(BaseException) as killed:
+            await company.promote(release("2"), [NAMES], concurrency=2)
+    assert isinstance(first_failure(killed.value), Killed)
+    company.power = Power()
+    counted = Counted(company, seconds=1)
+    async with company.at_work():
+        await resume(company.places, company.options(), smoke=no_smoke)
+    assert company.serving == company.everywhere("2")
+    assert counted.most == 2
 
 
 async def test_who_goes_back_waits_for_a_turn_and_comes_to_its_end(company: Company) -> None:

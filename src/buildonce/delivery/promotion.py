@@ -111,6 +111,7 @@ class Promotion:
                 waves=names,
                 reason=self.options.reason,
                 bake=self.bake.total_seconds(),
+                concurrency=self.options.concurrency,
             )
         try:
             async with anyio.create_task_group() as group:

@@ -125,7 +125,11 @@ async def _promotion(
         await Promotion(
             await _release(recorded.version, recorded.digest, options),
             waves,
-            replace(options, reason="deploy"),
+            replace(
+                options,
+                reason="deploy",
+                concurrency=int(recorded.data.get("concurrency", options.concurrency)),
+            ),
             bake=timedelta(seconds=float(recorded.data.get("bake", 0.0))),
             smoke=smoke,
             after_wave=after_wave,

@@ -73,6 +73,7 @@ Id: TypeAlias = Annotated[
 Digest: TypeAlias = Annotated[str, Form(_DIGEST.fullmatch, "sha256:<64 hex digits>")]
 Name: TypeAlias = Annotated[str, Form(lambda v: 0 < len(v) <= 256, "1 to 256 characters")]
 Time: TypeAlias = Annotated[str, Form(_is_time, "an ISO 8601 time with an offset")]
+Count: TypeAlias = Annotated[int, Form(lambda v: v > 0, "a number from 1 on")]
 Seconds: TypeAlias = Annotated[
     float, Form(lambda v: math.isfinite(v) and v >= 0, "a finite number of seconds, not negative")
 ]
@@ -130,6 +131,8 @@ class PromotionStarted(TypedDict):
     digest: Digest
     waves: list[Any]  # names of environments, wave by wave
     reason: Reason
+    bake: NotRequired[Seconds]  # between two waves
+    concurrency: NotRequired[Count]  # so many environments are changed at the same time
 
 
 class PromotionStep(TypedDict):
