@@ -6,12 +6,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from buildonce import places
 
 # How fast this machine is just now is no property of the code.
-settings.register_profile("any-machine", deadline=None)
+settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any-machine")
 
 # Whoever starts the tests in the background has told them to ignore these, and what they start
