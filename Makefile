@@ -59,9 +59,7 @@ $(BIN)/python:
 	@PYTHON="$(PYTHON)" sh scripts/make-venv $(VENV)
 
 define install
-echo "• installing requirements/$(1).txt, every file checked by its hash" && \
-$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check \
-    --require-hashes -r requirements/$(1).txt && \
+sh scripts/install-requirements $(BIN)/python requirements/$(1).txt && \
 $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check \
     --no-deps --no-build-isolation --editable .
 endef

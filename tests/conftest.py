@@ -63,7 +63,10 @@ LONG = {
     "tests/faults/test_table.py::test_every": 0,  # tests/delivery/test_faults.py, tests/aws
     "tests/faults/test_table.py::test_the_sample": 0,
     "tests/faults/test_table.py::test_a_release": 0,
-    "tests/engine/test_faults.py::test_the_registry_answers": 2,  # each other of its four answers
+    "tests/engine/test_faults.py::test_the_registry_answers_nonsense[500]": 0,  # the other answers
+    "tests/engine/test_faults.py::test_the_registry_answers": 2,  # each other of them
+    "tests/engine/test_faults.py::test_the_registry_is_cut_in_the_middle_of_a_pull": 0,  # … a push
+    "tests/e2e/test_delivery_local.py::test_a_bad_release": 2,  # delivery/test_local.py: unhealthy
     "tests/engine/test_faults.py::test_a_signal_at_any_moment": 0,  # engine_surface/test_run.py
     "tests/toolchain/test_building.py::test_building_for_real": 0,  # make setup builds for real
 }

@@ -60,7 +60,7 @@ async def test_answers_follow_the_weights_from_the_first_one_on(
         ports, old, new = {"a": one, "b": two}, "a", "b"
         try:
             await proxy.ensure({"a": Slot(one, 100, standby=True), "b": Slot(None)})
-            for rollout in range(30):
+            for rollout in range(15):
                 await proxy.apply({old: Slot(ports[old], 100, True), new: Slot(ports[new], 0)})
                 assert await proxy.up(new, within=5)
                 for percent in (10, 25, 50, 100):

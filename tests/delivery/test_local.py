@@ -70,7 +70,7 @@ class Shop:
     async def settled(self) -> None:
         """All traffic is on one slot by its weight, and the other is empty."""
         states = (await self.target.proxy.states()).values()
-        assert sorted(s.weight for s in states if s.status != "MAINT") == [100], states
+        assert sorted(s.weight for s in states if s.status != "MAINT") == [1], states
 
     async def steps(self) -> list[str]:
         rollout = (await self.ledger.rollouts())[0]
