@@ -14,7 +14,8 @@ import pytest
 
 from buildonce.delivery import SmokeFailed, http_smoke
 from buildonce.delivery.errors import TargetFailed
-from buildonce.delivery.haproxy import Proxy, Slot
+from buildonce.delivery.haproxy import Proxy
+from buildonce.delivery.proxy_configuration import Slot
 
 pytestmark = pytest.mark.anyio
 

@@ -21,7 +21,7 @@ from buildonce.delivery.containers import (
     detect_runtime,
 )
 from buildonce.delivery.errors import DeliveryError
-from buildonce.delivery.haproxy import Slot
+from buildonce.delivery.proxy_configuration import Slot
 from buildonce.delivery.state import Instance, State
 from tests.samples import release
 

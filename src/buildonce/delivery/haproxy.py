@@ -7,12 +7,6 @@
 
 The process is a daemon and outlives this one: it is the environment. What it is told through its
 socket is also written to its configuration file, so that a restart begins with the same.
-
-Each slot is three servers: the slot itself; a standby of it, which HAProxy uses only while no slot
-with weight is up; and a last resort, which it uses only while none of these is up, and asks whether
-its health check succeeds or not. So while the previous container is kept at weight 0, a new one
-that dies is stood in for by the previous one until somebody decides. And when the only container
-dies, requests are tried for some seconds, in which its runtime may start it again.
 """
 
 from __future__ import annotations
@@ -20,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
-import math
 import os
 import re
 import shutil
@@ -35,72 +28,19 @@ import anyio
 import anyio.to_thread
 
 from buildonce.delivery.errors import TargetFailed
+from buildonce.delivery.proxy_configuration import (
+    BACKEND,
+    FRONTEND,
+    SLOTS,
+    Slot,
+    render,
+    servers_of,
+    weights_of,
+)
 
-SLOTS = ("a", "b")
-_BACKEND = "app"
-_NOWHERE = 1  # a port for a slot that is empty; its server is in maintenance
 _ERRORS = ("hrsp_5xx", "eresp")
-_FRONTEND = "public"
 _ANSWERS = ("hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_other", *_ERRORS)
 _MAX_SOCKET_PATH = 90  # of 108 bytes: HAProxy first binds a longer, temporary name
-
-_TEMPLATE = """\
-# Written by buildonce; changes are overwritten.
-global
-    description {description}
-    stats socket {socket} mode 600 level admin expose-fd listeners
-    stats timeout 1m
-    hard-stop-after 60s
-
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 5m
-    timeout server 5m
-    timeout check 5s
-    timeout queue 10s
-    timeout tunnel 1h
-    timeout http-request 30s
-    timeout http-keep-alive 60s
-    # What a container that dies did not begin to answer is asked again, elsewhere if need be; but
-    # never a request that may have had an effect (RFC 9110, 9.2.2).
-    retries 6
-    option redispatch 1
-    retry-on conn-failure empty-response
-
-frontend {frontend}
-    bind 127.0.0.1:{port}
-    default_backend {backend}
-
-backend {backend}
-    balance roundrobin
-    http-request disable-l7-retry unless METH_GET || METH_HEAD || METH_OPTIONS
-    http-request set-header X-Forwarded-Proto http
-    option forwardfor
-    option httpchk
-    http-check send meth GET uri {health_path} ver HTTP/1.1 hdr Host 127.0.0.1:{port}
-    http-check expect status 200-399
-    # A connection that fails has the health check follow at once, so the dead are known in 0.3 s.
-    default-server inter 500ms fastinter 100ms fall 3 rise 1
-    default-server observe layer4 error-limit 1 on-error fastinter
-{servers}
-"""
-
-
-@dataclass(frozen=True)
-class Slot:
-    """What a slot is to do.
-
-    Attributes:
-        port: of its container on 127.0.0.1; None when the slot is empty.
-        weight: 0 to 100, its share of the traffic.
-        standby: it takes the traffic, whatever its weight, while no slot with weight is up; and
-            is asked even unhealthy while there is nobody else.
-    """
-
-    port: int | None
-    weight: int = 0
-    standby: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,10 +106,10 @@ class Proxy:
     async def apply(self, slots: Mapping[str, Slot]) -> None:
         """Tell the running proxy; takes effect with the next request."""
         await self._write(slots)
-        weights = _weights(slots)
+        weights = weights_of(slots)
         # Those who get traffic first, so that at no time there is nobody.
         for name, slot in sorted(slots.items(), key=lambda item: -item[1].weight):
-            own, *others = _servers(name)
+            own, *others = servers_of(name)
             if slot.port is not None:
                 commands = [
                     f"addr {server} 127.0.0.1 port {slot.port}" for server in (own, *others)
@@ -180,24 +120,24 @@ class Proxy:
             helps = slot.port is not None and slot.standby
             commands += [f"state {server} {'ready' if helps else 'maint'}" for server in others]
             for setting, server, value in (command.split(" ", 2) for command in commands):
-                command = f"set server {_BACKEND}/{server} {setting} {value}"
+                command = f"set server {BACKEND}/{server} {setting} {value}"
                 answer = (await self._ask(command)).strip()
                 if answer and "no need to change" not in answer and "changed from" not in answer:
                     raise TargetFailed(f"the proxy of {self.name} refused {command!r}: {answer}")
 
     async def states(self) -> dict[str, ServerState]:
         """What each slot does now; empty when the proxy does not run."""
-        servers = await self._statistics(_BACKEND)
+        servers = await self._statistics(BACKEND)
         return {
             name: ServerState(
                 status=servers[name]["status"],
                 weight=int(servers[name]["weight"] or 0),
-                sessions=sum(int(servers[n]["scur"] or 0) for n in _servers(name)),
-                requests=sum(int(servers[n]["stot"] or 0) for n in _servers(name)),
+                sessions=sum(int(servers[n]["scur"] or 0) for n in servers_of(name)),
+                requests=sum(int(servers[n]["stot"] or 0) for n in servers_of(name)),
                 answers=sum(_count(servers[name], key) for key in _ANSWERS),
                 errors=sum(_count(servers[name], key) for key in _ERRORS),
                 milliseconds=float(_count(servers[name], "rtime")),
-                served=sum(_count(servers[n], key) for n in _servers(name) for key in _ANSWERS),
+                served=sum(_count(servers[n], key) for n in servers_of(name) for key in _ANSWERS),
             )
             for name in SLOTS
             if name in servers
@@ -205,7 +145,7 @@ class Proxy:
 
     async def failed(self) -> int:
         """How many requests were answered with 5xx since it was started, by whomever."""
-        rows = await self._statistics(_FRONTEND)
+        rows = await self._statistics(FRONTEND)
         return sum(_count(row, "hrsp_5xx") for row in rows.values())
 
     async def up(self, name: str, *, within: float) -> bool:
@@ -245,26 +185,12 @@ class Proxy:
         self._configuration.unlink(missing_ok=True)
 
     def _render(self, slots: Mapping[str, Slot], description: str) -> str:
-        lines: dict[str, list[str]] = {"": [], "standby": [], "last": []}
-        weights = _weights(slots)
-        for name in SLOTS:
-            slot = slots.get(name, Slot(None))
-            place = f"127.0.0.1:{slot.port or _NOWHERE}"
-            own, standby, last = _servers(name)
-            off = " disabled" if slot.port is None else ""
-            lines[""].append(f"server {own} {place} check weight {weights.get(name, 0)}{off}")
-            off = "" if slot.port is not None and slot.standby else " disabled"
-            lines["standby"].append(f"server {standby} {place} backup track {_BACKEND}/{own}{off}")
-            lines["last"].append(f"server {last} {place} backup{off}")
-        return _TEMPLATE.format(
+        return render(
+            slots,
             description=description,
-            socket=_quoted(str(self.socket)),
+            socket=self.socket,
             port=self.port,
-            frontend=_FRONTEND,
-            backend=_BACKEND,
-            health_path=_quoted(self.health_path),
-            # Of the backups HAProxy uses the first one that is up.
-            servers="\n".join(f"    {line}" for group in lines.values() for line in group),
+            health_path=self.health_path,
         )
 
     def _description(self) -> str:
@@ -389,25 +315,6 @@ async def _until(condition: Callable[[], Awaitable[bool]], *, within: float) -> 
 
 def _count(row: Mapping[str, str], key: str) -> int:
     return int(row.get(key) or 0)
-
-
-def _weights(slots: Mapping[str, Slot]) -> dict[str, int]:
-    """The shares in lowest terms: 1 to 9 for 10 to 90.
-
-    HAProxy spreads requests evenly over a turn, which is as long as the sum of the weights, and
-    until the turn ends in which weights were changed, it may give 24 % where 10 % are meant.
-    """
-    divisor = math.gcd(*(slot.weight for slot in slots.values())) or 1
-    return {name: slot.weight // divisor for name, slot in slots.items()}
-
-
-def _servers(slot: str) -> tuple[str, str, str]:
-    """The names of a slot's servers: itself, its standby, its last resort."""
-    return slot, f"{slot}-standby", f"{slot}-last"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def _socket_path(folder: Path) -> Path:

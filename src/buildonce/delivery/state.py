@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from buildonce.delivery.errors import DeliveryError
-from buildonce.delivery.haproxy import SLOTS, Slot
 from buildonce.delivery.lease import LeaseLost
+from buildonce.delivery.proxy_configuration import SLOTS, Slot
 from buildonce.release import Release
 
 _FILE = "state.json"
