@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from buildonce.engine.text import text
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
+
+    from buildonce.engine.buildkit.proto.control_pb2 import Vertex
 
 LAST_WORDS = 4096  # bytes
 # What runs a command: ours, and a Dockerfile's. The rest only matters when it takes long or fails.
@@ -27,6 +30,8 @@ class Steps:
         self._spans: dict[str, str] = {}
         self._said: dict[str, bytes] = {}
         self._noted: set[str] = set()
+        self._began = time.time()
+        self._running: set[str] = set()
 
     def note(self, text: str) -> None:
         """Tell the user something, once."""
@@ -56,16 +61,29 @@ class Steps:
                     name=name,
                     started=_seconds(vertex.started) if vertex.HasField("started") else None,
                     completed=_seconds(vertex.completed) if vertex.HasField("completed") else None,
-                    cached=vertex.cached,
+                    cached=vertex.cached or self._is_of_another_run(vertex),
                     error=vertex.error or None,
                     internal=_COMMAND.search(name) is None,
                 )
             )
             if vertex.HasField("completed") and not vertex.error:
+                self._running.discard(vertex.digest)
                 self._said.pop(vertex.digest, None)
         for log in status.logs:
             self._said[log.vertex] = (self._said.get(log.vertex, b"") + log.msg)[-LAST_WORDS:]
             self._on_event(LogEvent(log.vertex, log.stream, log.msg))
+
+    def _is_of_another_run(self, vertex: Vertex) -> bool:
+        """Whether a step had ended when this session began, in one that shares the daemon.
+
+        The daemon then tells of it as if it ran now. That it was never seen running has to be
+        known too: the daemon may be elsewhere, with another clock.
+        """
+        if not vertex.HasField("completed"):
+            if vertex.HasField("started"):
+                self._running.add(vertex.digest)
+            return False
+        return vertex.digest not in self._running and _seconds(vertex.completed) < self._began
 
 
 def _seconds(stamp: Timestamp) -> float:
