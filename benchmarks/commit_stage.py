@@ -109,9 +109,9 @@ def measure(folder: Path, unchanged: int) -> Iterator[Measured]:
         yield measured("cold", shop)
         for number in range(unchanged):
             yield measured(f"unchanged, {number + 1}", shop)
-        shop.commit(TEST, "\n# one line more\n")
+        shop.commit(TEST, "\n\n# one line more\n")
         yield measured("a line of a test", shop)
-        shop.commit(SOURCE, "\n# one line more\n")
+        shop.commit(SOURCE, "\n\n# one line more\n")
         yield measured("a line of the source", shop)
 
 
