@@ -23,6 +23,7 @@ from buildonce.engine.health import HealthCheck
 from buildonce.engine.llb import Output
 from buildonce.engine.states import DEFAULT_PATH, MountKind, ServiceState
 from buildonce.engine.text import text
+from buildonce.loopback import is_loopback
 
 if TYPE_CHECKING:
     from buildonce.engine.engine import Engine
@@ -87,9 +88,11 @@ async def run_service(
             f"containers share the network of the machine that runs them{reason}: services are "
             "reached at its 127.0.0.1, and two of them cannot listen on the same port"
         )
+    if service.container is None and not _relayed(engine, service):
+        return Running("127.0.0.1", [front for front, _, _ in service.forwards], stack)
     mounts = await _mounts(engine, service)
     container = await stack.enter_async_context(engine.build.container(mounts))
-    specification = _specification(service)
+    specification = _specification(engine, service)
     env, cwd, user = {"PATH": DEFAULT_PATH}, "/", ""
     secret_env: dict[str, str] = {}
     ports = [front for front, _, _ in service.forwards]
@@ -233,11 +236,21 @@ async def _ended(running: Running) -> bool:
     return running.ended
 
 
-def _specification(service: ServiceState) -> ExecSpec:
+def _relayed(engine: Engine, service: ServiceState) -> Sequence[tuple[int, int, str]]:
+    """The forwards of a host's service that a container has to listen for.
+
+    Commands that share this machine's network reach its ports as they are; and the port itself is
+    taken, by the very service that is meant.
+    """
+    here = engine.options.address is None and not engine.own_networks and is_loopback(service.host)
+    return [one for one in service.forwards if not here or one[0] != one[1]]
+
+
+def _specification(engine: Engine, service: ServiceState) -> ExecSpec:
     if service.container is None:
         relays = [
             Relay(f"0.0.0.0:{front}", f"{lowering.ROOT}/port-{back}")
-            for front, back, _ in service.forwards
+            for front, back, _ in _relayed(engine, service)
         ]
         return ExecSpec(args=[lowering.SHIM, "relay"], relays=relays)
     return ExecSpec(
