@@ -1,4 +1,4 @@
-"""The roots of trust of this machine for TLS: its own, or those that SSL_CERT_FILE names.
+"""Whom HTTPS trusts: the authorities that httpx brings, or those that SSL_CERT_FILE names.
 
 httpx.AsyncClient(trust_env=False, verify=ssl_context())   # no proxy, but a company's own roots
 """

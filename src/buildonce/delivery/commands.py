@@ -67,17 +67,15 @@ def deploy(
     With the name of waves, all their environments, wave by wave.
     """
 
-    async def work(here: Here) -> None:
+    async def work(here: Here) -> ExitCode:
         here.waves(environment)
         chosen = await known_release(release, ledger=here.ledger)
         if dry_run:
-            codes.append(await _foretell(here, chosen, environment, "deploy", as_json))
-        else:
-            await _deliver(here, chosen, environment, "deploy", wait, as_json)
+            return await _foretell(here, chosen, environment, "deploy", as_json)
+        await _deliver(here, chosen, environment, "deploy", wait, as_json)
+        return ExitCode.PASSED
 
-    codes: list[int] = []
-    main(config, work)
-    return max(codes, default=0)
+    return main(config, work)
 
 
 @app.command(
@@ -96,18 +94,16 @@ def promote(
 ) -> int:
     """Deploy a release to where it comes next; it must run in the environment before (`after`)."""
 
-    async def work(here: Here) -> None:
+    async def work(here: Here) -> ExitCode:
         waves, _ = here.waves(to)
         chosen = await known_release(release, ledger=here.ledger)
         if dry_run:
-            codes.append(await _foretell(here, chosen, to, "promote", as_json))
-            return
+            return await _foretell(here, chosen, to, "promote", as_json)
         await check_order(waves, chosen, config=here.config, ledger=here.ledger)
         await _deliver(here, chosen, to, "promote", wait, as_json)
+        return ExitCode.PASSED
 
-    codes: list[int] = []
-    main(config, work)
-    return max(codes, default=0)
+    return main(config, work)
 
 
 @app.command(epilog="Example: buildonce rollback production")

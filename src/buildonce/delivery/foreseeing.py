@@ -1,7 +1,7 @@
 """What a deployment would meet, before anything is touched: the answer to "why is it not there?"
 
-    for place in await foresee(release, waves, here_options, config=config):
-        print(place.environment, place.steps, place.hurdles)
+    for place in await foresee(release, waves, options, config=config):
+        print(place.environment, place.steps, place.refusals, place.waits)
 
 It reads and asks, and writes nothing, not even that it asked.
 """
@@ -14,10 +14,9 @@ from typing import Any
 
 from buildonce.config import Config, EnvironmentConfig
 from buildonce.delivery.approval import approval_standing
-from buildonce.delivery.errors import OutOfOrder
 from buildonce.delivery.options import Options
 from buildonce.delivery.plan import planned
-from buildonce.delivery.waves import check_order
+from buildonce.delivery.waves import out_of_order
 from buildonce.delivery.windows import closed
 from buildonce.release import Release
 from buildonce.release.errors import Refusal
@@ -71,10 +70,15 @@ async def foresee(
     found = []
     async with Registry() as registry:
         for number, wave in enumerate(waves, 1):
+            passed = {place.name for earlier in waves[: number - 1] for place in earlier}
             for place in wave:
-                earlier = waves[: number - 1]
-                order = await _order(earlier, place, release, options, config) if in_order else []
-                refusals = [*order, *await _policy(release, place, options, config, registry)]
+                refusals = await _policy(release, place, options, config, registry)
+                if in_order:
+                    wrong = await out_of_order(
+                        place, release, passed, config=config, ledger=options.ledger
+                    )
+                    if wrong is not None:
+                        refusals.insert(0, wrong.message)
                 closure = closed(place.windows, options.clock.now())
                 if closure is not None:
                     refusals.append(str(closure))
@@ -95,21 +99,6 @@ async def foresee(
                     )
                 )
     return found
-
-
-async def _order(
-    earlier: Sequence[Sequence[EnvironmentConfig]],
-    place: EnvironmentConfig,
-    release: Release,
-    options: Options,
-    config: Config,
-) -> list[str]:
-    try:
-        await check_order([*earlier, [place]], release, config=config, ledger=options.ledger)
-    except OutOfOrder as error:
-        # What an earlier wave lacks is told there.
-        return [error.message] if error.message.startswith(f"{place.name} ") else []
-    return []
 
 
 async def _policy(

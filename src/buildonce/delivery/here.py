@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import typer
@@ -28,6 +28,8 @@ from buildonce.ledger import Ledger, Rollout, new_run_id
 from buildonce.release import Release
 
 ENVIRONMENT = typer.Argument(help="Name of the environment in pipeline.toml.", show_default=False)
+T = TypeVar("T")
+
 CONFIG = typer.Option(Path("ci/pipeline.toml"), "--config", "-c", help="The configuration file.")
 JSON = typer.Option(False, "--json", help="Print the result as JSON.")
 WAIT = typer.Option(False, "--wait", help="Wait for another deployment there to end.")
@@ -164,15 +166,15 @@ class Here:
             await self.ledger.append("run.finished", run=run, data=data)
 
 
-def main(config: Path, work: Callable[[Here], Awaitable[None]]) -> None:
-    """Run a command's work on that configuration, ended in order by Ctrl-C and SIGTERM."""
+def main(config: Path, work: Callable[[Here], Awaitable[T]]) -> T:
+    """Do a command's work on that configuration, ended in order by Ctrl-C and SIGTERM."""
 
-    async def run() -> None:
+    async def run() -> T:
         loaded = Config.load(config)
         async with Ledger.open(loaded.ledger_path) as ledger, ended_by_signals(say):
-            await work(Here(loaded, ledger))
+            return await work(Here(loaded, ledger))
 
-    anyio.run(run)
+    return anyio.run(run)
 
 
 def user() -> str:

@@ -7,7 +7,7 @@ await check_order(waves, release, config=config, ledger=ledger)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 from buildonce.config import Config, ConfigError, EnvironmentConfig
@@ -67,19 +67,38 @@ async def check_order(
     passed: set[str] = set()
     for wave in waves:
         for place in wave:
-            before = config.environment(place.after).places if place.after else ()
-            for earlier in before:
-                if earlier.name in passed:
-                    continue
-                current = await ledger.current(earlier.name)
-                if current is None or current.digest != release.image.digest:
-                    runs = f"{current.version} does" if current is not None else "nothing does"
-                    raise OutOfOrder(
-                        f"{place.name} comes after {earlier.name}, where this release "
-                        f"({release.version}) does not run ({runs})",
-                        remedy=f"buildonce deploy {earlier.name} --release {release.version}",
-                    )
+            wrong = await out_of_order(place, release, passed, config=config, ledger=ledger)
+            if wrong is not None:
+                raise wrong
         passed |= {place.name for place in wave}
+
+
+async def out_of_order(
+    place: EnvironmentConfig,
+    release: Release,
+    passed: Collection[str],
+    *,
+    config: Config,
+    ledger: Ledger,
+) -> OutOfOrder | None:
+    """Why it is not this environment's turn; None when it is.
+
+    Args:
+        passed: names of environments that get the release before it.
+    """
+    before = config.environment(place.after).places if place.after else ()
+    for earlier in before:
+        if earlier.name in passed:
+            continue
+        current = await ledger.current(earlier.name)
+        if current is None or current.digest != release.image.digest:
+            runs = f"{current.version} does" if current is not None else "nothing does"
+            return OutOfOrder(
+                f"{place.name} comes after {earlier.name}, where this release "
+                f"({release.version}) does not run ({runs})",
+                remedy=f"buildonce deploy {earlier.name} --release {release.version}",
+            )
+    return None
 
 
 def concurrency_of(config: Config, to: To) -> int:
