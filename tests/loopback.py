@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
 import socket
 import subprocess
@@ -15,13 +17,23 @@ from threading import Thread
 import httpx
 import pytest
 
+# Below those that a kernel lends to connections (Linux: from 32768): one of these may be taken
+# between being found and being used. Each worker of pytest-xdist has its own, in its own order.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = [port for port in range(11_000, 32_000) if port % 8 == _WORKER % 8]
+random.SystemRandom().shuffle(_PORTS)
+
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on; no process is given one twice."""
+    while True:
+        port = _PORTS.pop()
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from buildonce.delivery import SmokeFailed, http_smoke
 from buildonce.delivery.errors import TargetFailed
 from buildonce.delivery.haproxy import Proxy
 from buildonce.delivery.proxy_configuration import Slot
+from tests.loopback import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -96,10 +97,11 @@ async def test_a_proxy_moves_to_another_port(tmp_path: Path, unused_port: int) -
     first = Proxy(tmp_path, name="shop/staging", port=unused_port, health_path="/")
     try:
         await first.ensure({})
-        second = Proxy(tmp_path, name="shop/staging", port=unused_port + 1, health_path="/")
+        other = free_port()
+        second = Proxy(tmp_path, name="shop/staging", port=other, health_path="/")
         assert not await second.ensure({}), "taken over, not started from nothing"
         with pytest.raises(SmokeFailed, match="answered 503"):
-            await http_smoke()(f"http://127.0.0.1:{unused_port + 1}")
+            await http_smoke()(f"http://127.0.0.1:{other}")
     finally:
         await first.stop()
 

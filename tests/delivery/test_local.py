@@ -25,6 +25,7 @@ from buildonce.delivery import (
 from buildonce.delivery.local import LocalTarget
 from buildonce.ledger import Ledger, Rollout, new_run_id
 from buildonce.release import Release
+from tests.loopback import free_port
 from tests.samples import release
 
 from .conftest import record
@@ -421,7 +422,7 @@ async def test_an_environment_of_the_same_name_in_another_home_is_left_alone(
 ) -> None:
     await shop.deploy(ONE)
     ours = containers.running()
-    elsewhere = shop.environment.model_copy(update={"port": unused_port + 1})
+    elsewhere = shop.environment.model_copy(update={"port": free_port()})
     other = LocalTarget(elsewhere, project="shop", containers=containers, home=tmp_path / "other")
     async with Ledger.open(tmp_path / "other.sqlite") as ledger:
         await deploy(

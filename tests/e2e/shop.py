@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ import httpx
 from buildonce.ledger import Event, Ledger
 from buildonce.toolchain import base_image
 from buildonce.toolchain.tool_images import tool_images
+from tests.loopback import free_port
 
 ROOT = Path(__file__).parents[2]
 BUILDONCE = [str(Path(sys.executable).parent / "buildonce")]
@@ -160,7 +160,7 @@ def opened_shop(
     home.mkdir(mode=0o755)  # the dashboard's container reads the ledger as another user
     for above in (folder, folder.parent):
         above.chmod(above.stat().st_mode | 0o011)
-    (port,) = _free_ports(1)
+    port = free_port()
     registry = f"127.0.0.1:{port}"
     offline = base_image.made() is not None or os.environ.get("BUILDONCE_PROFILE") == "offline"
     environment = {
@@ -210,16 +210,6 @@ def _with_own_places(text: str, registry: str) -> tuple[str, dict[str, int]]:
     table = re.compile(r"^(\[environments\.(\w+)\]\nport = )\d+$", re.MULTILINE)
     names = [found[2] for found in table.finditer(text)]
     assert names and text.count("\nport = ") == len(names), "the form of [environments] has changed"
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    ports = {name: free_port() for name in names}
     text = table.sub(lambda found: f"{found[1]}{ports[found[2]]}", text)
     return text.replace("127.0.0.1:5080", registry), ports
-
-
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    for opened in sockets:
-        opened.bind(("127.0.0.1", 0))
-    ports = [int(opened.getsockname()[1]) for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports

@@ -419,7 +419,7 @@ async def test_an_approval_is_waited_for_and_a_refusal_ends_the_deployment(
         assert "buildonce approve production --release 1" in told
         assert project.containers("production") == []
         await project.run("approve", "production", "--release", "1")
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             assert await process.wait() == 0
     assert await project.version("production") == "1"
     await project.run("reject", "production", "--release", "2", "--reason", "too soon")

@@ -111,7 +111,7 @@ class Private:
 
     def leftovers(self) -> list[str]:
         """Processes, mounts, networks and locks that outlive the runs; waits a little for none."""
-        for _ in range(300):
+        for _ in range(1200):
             if not (found := list(self._left())):
                 break
             time.sleep(0.05)
@@ -138,7 +138,11 @@ class Private:
         locks = Path("/proc/locks").read_text()
         for name in ("users", "alive", "lock"):
             file = self.cache / "buildkit" / name
-            if file.exists() and f":{file.stat().st_ino} " in locks:
+            if not file.exists():
+                continue
+            found = file.stat()
+            device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+            if f" {device}:{found.st_ino} " in locks:
                 yield f"lock {file}"
 
     @staticmethod
@@ -149,8 +153,9 @@ class Private:
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
             if f" {temporary}/" in line:
                 yield f"mount {line.split()[4]}"
-        for group in Path("/sys/fs/cgroup").glob(f"**/{specification['cgroup']}"):
-            yield f"control group {group}"
+        for above, groups, _ in os.walk("/sys/fs/cgroup"):  # others come and go meanwhile
+            if specification["cgroup"] in groups:
+                yield f"control group {above}/{specification['cgroup']}"
         network = specification["network"]
         if network is None:
             return

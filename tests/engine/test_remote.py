@@ -19,6 +19,7 @@ from buildonce.engine.buildkit import network
 from buildonce.engine.buildkit.proto import control_pb2
 from buildonce.engine.buildkit.watcher import delete_bridge
 from tests.engine.private import HELLO, PRELUDE, Private, program, until
+from tests.loopback import free_port
 
 pytestmark = [pytest.mark.embedded_only, pytest.mark.e2e]
 HELLO_SAID = [{"answer": "hello\n"}]
@@ -72,7 +73,7 @@ def _openssl(folder: Path, *args: str) -> None:
 def daemon(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """A daemon that somebody else has started: its addresses, on a socket and on TCP with TLS."""
     folder = tmp_path_factory.mktemp("daemon")
-    tcp = f"tcp://127.0.0.1:{_free_port()}"
+    tcp = f"tcp://127.0.0.1:{free_port()}"
     unix = f"unix://{folder}/buildkitd.sock"
     (folder / "buildkitd.toml").write_text(
         f'root = "{folder}/state"\n[worker.containerd]\nenabled = false\n'
@@ -108,11 +109,6 @@ def _own_networks(folder: Path) -> str:
         f'networkMode = "cni"\ncniConfigPath = "{folder}/network.conflist"\n'
         f'cniBinaryPath = "{bridge.plugins}"\n'
     )
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture
@@ -190,7 +186,7 @@ def test_keys_that_are_not_there(daemon: tuple[str, str], keys: Path, hello: Any
 
 
 def test_nothing_at_the_address(tmp_path: Path, keys: Path, hello: Any) -> None:
-    unused = f"tcp://127.0.0.1:{_free_port()}"
+    unused = f"tcp://127.0.0.1:{free_port()}"
     refused(hello(unused, keys / "good"), unused, "Connection refused", "BUILDKIT_HOST")
     refused(hello(f"unix://{tmp_path}/none"), f"unix://{tmp_path}/none", "No such file")
     refused(hello("podman-container://here"), "podman-container://here", "unix://", "tcp://")

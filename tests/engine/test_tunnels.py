@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
@@ -14,7 +13,7 @@ import pytest
 from dagger import PortForward
 
 from tests.engine.engines import failure, fresh, get
-from tests.loopback import http_server
+from tests.loopback import free_port, http_server
 
 pytestmark = pytest.mark.anyio
 
@@ -34,12 +33,6 @@ async def test_a_tunnel(client: dagger.Client, web: dagger.Container) -> None:
     await tunnel.stop()
     with pytest.raises(httpx.HTTPError):
         await ask_host(endpoint)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 async def test_a_tunnel_on_a_chosen_port(client: dagger.Client, web: dagger.Container) -> None:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -66,7 +65,7 @@ def traces(folder: Path) -> list[str]:
     return left
 
 
-async def until(condition: Callable[[], object], seconds: float = 20) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60) -> None:
     with anyio.fail_after(seconds):
         while not condition():
             await anyio.sleep(0.02)
@@ -181,7 +180,7 @@ async def test_whoever_is_killed_nothing_is_left(
             async with daemon.start(buildkitd, folder) as running:
                 assert running.started
                 assert running.pid != pid
-        error = await asyncio.wait_for(task, 30)
+        error = await asyncio.wait_for(task, 60)
         assert isinstance(error, DaemonGone | SolveError), repr(error)
         if victim != "user":
             assert isinstance(error, DaemonGone)
@@ -195,13 +194,12 @@ async def test_a_daemon_that_cannot_start(folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\necho 'this is the reason' >&2\nexit 3\n")
     broken.chmod(0o755)
-    started = time.monotonic()
     with pytest.raises(CannotStart) as caught:
-        async with daemon.start(broken, folder):
-            pass
+        with anyio.fail_after(60):
+            async with daemon.start(broken, folder):
+                pass
     assert "this is the reason" in str(caught.value)
     assert "buildonce doctor" in str(caught.value)
-    assert time.monotonic() - started < 10
 
 
 async def test_another_configuration(buildkitd: Path, folder: Path) -> None:

@@ -105,18 +105,16 @@ def test_signals_are_forwarded(shim_path: Path, tmp_path: Path) -> None:
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(signal.SIGTERM)
     assert process.stdout.read() == b"got it\n"
-    assert process.wait(10) == 9
+    assert process.wait(60) == 9
 
 
 def test_a_child_that_keeps_the_output_open_is_not_waited_for(
     shim_path: Path, tmp_path: Path
 ) -> None:
     # Here the shim is not process 1, so it cannot end what the command leaves behind.
-    started = time.monotonic()
-    result = run(shim_path, tmp_path / "o", "sh", "-c", "sleep 30 & echo done")
-    assert (tmp_path / "o/stdout").read_bytes() == b"done\n"
+    result = run(shim_path, tmp_path / "o", "sh", "-c", "sleep 300 & echo $!")  # run waits 60 s
     assert result.returncode == 0
-    assert time.monotonic() - started < 15
+    os.kill(int((tmp_path / "o/stdout").read_bytes()), signal.SIGKILL)
 
 
 def test_binary_output(shim_path: Path, tmp_path: Path) -> None:

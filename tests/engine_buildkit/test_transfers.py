@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from buildonce.engine.buildkit import (
@@ -81,9 +81,8 @@ async def test_the_same_content_is_sent_once(
         vertex = await upload(client, build, graph, tree)
     # Another build, and nobody there to send it: the name of the session says what it holds.
     async with client.build(session) as build:
-        started = time.monotonic()
-        ref = (await build.solve(graph.definition(vertex))).ref
-        assert time.monotonic() - started < 2
+        with anyio.fail_after(60):  # it does not wait for one that could send it
+            ref = (await build.solve(graph.definition(vertex))).ref
         assert await build.read_file(ref, "/f") == (tmp_path / "f").read_bytes()
 
 
@@ -142,21 +141,17 @@ async def test_ten_thousand_files(
             (folder / f"f{other}").write_text(f"{number} {other}\n" * 20)
     tree = await walk(tmp_path)
     async with client.build(session) as build:
-        started = time.monotonic()
         await upload(client, build, graph, tree, sharedkeyhint="many")
-        first = time.monotonic() - started
     (tmp_path / "d7/f7").write_text("changed")
     tree = await walk(tmp_path)
+    for number in range(100):  # of all others the daemon asks for nothing
+        (tmp_path / f"d{number}/f8").unlink()
     async with client.build(session) as build:
-        started = time.monotonic()
         vertex = await upload(client, build, graph, tree, sharedkeyhint="many")
-        second = time.monotonic() - started
         ref = (await build.solve(graph.definition(vertex))).ref
         assert await build.read_file(ref, "/d7/f7") == b"changed"
         assert await build.read_file(ref, "/d99/f99") == b"99 99\n" * 20
-    # Alone on two cores: 1.3 s and 0.15 s.
-    assert first < 15
-    assert second < max(first / 2, 1)
+        assert await build.read_file(ref, "/d99/f8") == b"99 8\n" * 20
 
 
 async def test_into_a_folder(

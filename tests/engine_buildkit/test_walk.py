@@ -239,23 +239,6 @@ async def test_following_links_for_a_frontend(tmp_path: Path, fill: Fill) -> Non
     assert paths(tree.select(follow=["Dockerfile"])) == ["Dockerfile", "real", "real/Dockerfile"]
 
 
-async def test_ten_thousand_unchanged_files_are_quick(tmp_path: Path) -> None:
-    root, cache = tmp_path / "many", tmp_path / "cache"
-    for number in range(100):
-        folder = root / f"d{number}"
-        folder.mkdir(parents=True)
-        for other in range(100):
-            (folder / f"f{other}").write_text(f"{number} {other}")
-    first = await walk(root, cache=cache)
-    assert len(first.entries) == 10_100
-
-    started = time.process_time()
-    again = await walk(root, cache=cache)
-    assert again.digest == first.digest
-    # 0.2 s is the aim, of processor time; thrice that still tells a regression.
-    assert time.process_time() - started < 0.6
-
-
 def test_order_of_a_directory_and_its_neighbours() -> None:
     assert sorted(["a-b", "a/b", "a", "a.b/c"], key=order) == ["a", "a/b", "a-b", "a.b/c"]
     assert Entry("a", 1 << 31, 0, 0, "", b"").is_dir

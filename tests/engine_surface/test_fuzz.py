@@ -95,7 +95,7 @@ def endpoint() -> Iterator[Endpoint]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    ready.wait(30)
+    ready.wait(60)
     yield found[0]
     found[0].works()
     done.set()

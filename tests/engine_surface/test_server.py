@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
@@ -229,10 +230,9 @@ def test_a_client_that_hangs_up_ends_its_query(serve: Any) -> None:
                 json={"query": '{container{withExec(args:["sleep"]){stdout}}}'},
                 timeout=0.3,
             )
-        for _ in range(100):
-            if running.engine.cancelled:
-                break
-            await asyncio.sleep(0.02)
+        with anyio.fail_after(60):
+            while not running.engine.cancelled:
+                await asyncio.sleep(0.02)
         assert running.engine.cancelled == 1
         await ask(client, running, "{version}")
 
@@ -253,7 +253,7 @@ def test_the_server_ends_while_queries_run(serve: Any) -> None:
                 raise httpx.ReadError("the answer said that the session is ending")
         assert running.engine.cancelled == 1
 
-    asyncio.run(asyncio.wait_for(run(), 15))
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def test_small_queries_are_fast(serve: Any) -> None:
@@ -262,11 +262,11 @@ def test_small_queries_are_fast(serve: Any) -> None:
     async def test(running: Any, client: httpx.AsyncClient) -> None:
         await ask(client, running, "{version}")
         took = []
-        for _ in range(20):
+        for _ in range(100):
             begun = asyncio.get_running_loop().time()
             await ask(client, running, "{version}")
             took.append(asyncio.get_running_loop().time() - begun)
-        assert min(took) < 0.03  # the fastest: how busy the machine is does not matter
+        assert min(took) < 0.04  # the fastest: how busy the machine is does not matter
 
     with_server(serve, test)
 

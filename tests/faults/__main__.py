@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+
+from tests.loopback import free_port
 
 from . import killing
 from .accounts import TARGETS, Account
@@ -115,7 +116,7 @@ def _environments(
         chosen = SCENARIOS if sample is None else SCENARIOS[number % 2 :][:1]
         for scenario in chosen:
             if target == "local":
-                yield partial(LocalEnvironment, folder / scenario, _port(), scenario)
+                yield partial(LocalEnvironment, folder / scenario, free_port(), scenario)
             else:
                 yield partial(Account, target, scenario)
 
@@ -134,12 +135,6 @@ def _row(data: dict[str, Any]) -> Row:
     pair = data.pop("pair")
     name, _, nth = pair.pop("step").partition(" #")
     return Row(Pair(step=Step(name, int(nth or 1)), **pair), **data)
-
-
-def _port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -30,6 +29,7 @@ from buildonce.release import Release
 from tests.aws.server import serving
 from tests.aws.simulation import Simulation
 from tests.aws.world import release
+from tests.loopback import free_port
 
 from .accounts import Account
 from .forking import Child, done, result_of
@@ -80,7 +80,7 @@ class KilledAccount:
         folder.mkdir(parents=True)
         self.folder = folder
         self.path = folder / "ledger.sqlite"
-        text = _CONFIG.format(api=_port(), door=_port())
+        text = _CONFIG.format(api=free_port(), door=free_port())
         self.config = Config.parse(text, path=folder / "pipeline.toml")
         self.place = self.config.environments[NAME]
         os.environ["AWS_ACCESS_KEY_ID"] = Simulation().caller_key
@@ -143,7 +143,7 @@ class KilledAccount:
 
     async def _wait(self) -> None:
         async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 while True:
                     with suppress(httpx.TransportError):
                         await client.get(self.place.url)
@@ -193,9 +193,3 @@ class KilledAccount:
 
 def _kill(_: SqliteStore) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

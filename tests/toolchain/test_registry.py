@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 from buildonce.errors import BuildonceError
 from buildonce.toolchain import oci, registry
 from buildonce.toolchain.registry import LoopbackRegistry, speaks_registry
-from tests.loopback import http_server
+from tests.loopback import free_port, http_server
 
 pytestmark = pytest.mark.anyio
 
@@ -54,9 +54,7 @@ def test_a_port_that_is_none_is_refused(value: str, monkeypatch: pytest.MonkeyPa
         LoopbackRegistry.configured()
 
 
-def test_a_reused_process_number_is_not_taken_for_the_registry(
-    tmp_path: Path, free_port: Callable[[], int]
-) -> None:
+def test_a_reused_process_number_is_not_taken_for_the_registry(tmp_path: Path) -> None:
     loopback = LoopbackRegistry(free_port(), tmp_path)
     mine = {"pid": os.getpid(), "started": "1@another-boot", "port": loopback.port}
     (tmp_path / "registry.pid").write_text(json.dumps(mine), "utf-8")
@@ -66,16 +64,12 @@ def test_a_reused_process_number_is_not_taken_for_the_registry(
     assert loopback._owner() is not None
 
 
-async def test_stopping_what_does_not_run_is_fine(
-    tmp_path: Path, free_port: Callable[[], int]
-) -> None:
+async def test_stopping_what_does_not_run_is_fine(tmp_path: Path) -> None:
     assert not await LoopbackRegistry(free_port(), tmp_path).down()
 
 
 @pytest.mark.e2e
-async def test_it_starts_once_serves_and_keeps_its_images(
-    tmp_path: Path, free_port: Callable[[], int]
-) -> None:
+async def test_it_starts_once_serves_and_keeps_its_images(tmp_path: Path) -> None:
     loopback = LoopbackRegistry(free_port(), tmp_path / "registry")
     try:
         async with anyio.create_task_group() as group:
@@ -114,9 +108,7 @@ async def test_it_starts_once_serves_and_keeps_its_images(
 
 
 @pytest.mark.e2e
-async def test_a_registry_that_died_is_started_anew(
-    tmp_path: Path, free_port: Callable[[], int]
-) -> None:
+async def test_a_registry_that_died_is_started_anew(tmp_path: Path) -> None:
     loopback = LoopbackRegistry(free_port(), tmp_path / "registry")
     try:
         pid = (await loopback.up()).pid

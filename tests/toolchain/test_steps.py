@@ -71,7 +71,7 @@ async def test_independent_steps_run_side_by_side() -> None:
     met = anyio.Event()
 
     async def waits(_progress: object) -> str:
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await met.wait()
         return "met"
 

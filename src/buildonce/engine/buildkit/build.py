@@ -7,6 +7,7 @@ results, without exporting them.
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -29,6 +30,7 @@ from buildonce.engine.buildkit.proto import gateway_pb2, ops_pb2, session_pb2
 Answer = TypeVar("Answer", bound=Message)
 
 READ = 8 << 20  # bytes of a file per question
+LEFT = 20.0  # seconds for reading what a failed command has left
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,11 +272,15 @@ class Build:
         ]
         request = gateway_pb2.NewContainerRequest(Mounts=container_mounts, Network=ops_pb2.NONE)
         job = error.job or self._main
-        async with Container.create(job.caller, request) as container:
-            arguments = [shim.PATH, "read", *names]
-            async with container.start(arguments, env={}, cwd="/", stdin=False) as process:
-                output, problems = await process.communicate()
-                code = await process.wait()
+        try:
+            async with asyncio.timeout(LEFT):
+                async with Container.create(job.caller, request) as container:
+                    arguments = [shim.PATH, "read", *names]
+                    async with container.start(arguments, env={}, cwd="/", stdin=False) as process:
+                        output, problems = await process.communicate()
+                        code = await process.wait()
+        except TimeoutError:  # a daemon whose disk is full may never answer
+            raise SolveError("what the failed step has left could not be read in time") from None
         if code != 0:
             raise SolveError(
                 f"reading what a failed step has left failed: {problems.decode(errors='replace')}"

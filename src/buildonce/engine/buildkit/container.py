@@ -213,7 +213,7 @@ class Process:
             try:
                 await asyncio.wait_for(self.signal("KILL"), FAREWELL)
                 await asyncio.wait([self._exit], timeout=FAREWELL)
-            except (BuildkitError, TimeoutError):
+            except (BuildkitError, anyio.BrokenResourceError, TimeoutError):
                 pass  # gone already, or going with its container
         self._stream.cancel()
         if self._pump is not None:
