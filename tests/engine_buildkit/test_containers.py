@@ -9,7 +9,9 @@ import anyio
 import pytest
 
 from buildonce.engine.buildkit import Build, Container, Session, SolveError, pb
+from buildonce.engine.buildkit.container import Process
 from buildonce.engine.buildkit.daemon import Daemon
+from buildonce.engine.buildkit.proto import gateway_pb2
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 ENV = {"PATH": "/bin"}
@@ -169,3 +171,37 @@ async def test_a_container_ends_with_its_block(build: Build, mounts: list[pb.Mou
         assert (await run(container, "exit 0"))[2] == 0
     with pytest.raises(SolveError, match="has ended"):
         await run(container, "exit 0")
+
+
+class Silent:
+    """The daemon's stream of a process that has ended with one of its outputs forgotten."""
+
+    def __init__(self, *messages: gateway_pb2.ExecMessage) -> None:
+        self.messages = list(messages)
+
+    async def write(self, message: gateway_pb2.ExecMessage) -> None:
+        pass
+
+    async def read(self) -> gateway_pb2.ExecMessage | None:
+        if not self.messages:
+            await anyio.sleep_forever()
+        return self.messages.pop(0)
+
+    def cancel(self) -> None:
+        pass
+
+
+async def test_an_output_that_the_daemon_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("buildonce.engine.buildkit.container.LINGER", 0.01)
+    stream: Any = Silent(
+        gateway_pb2.ExecMessage(Started=gateway_pb2.StartedMessage()),
+        gateway_pb2.ExecMessage(File=gateway_pb2.FdMessage(Fd=1, Data=b"said")),
+        gateway_pb2.ExecMessage(File=gateway_pb2.FdMessage(Fd=1, EOF=True)),
+        gateway_pb2.ExecMessage(Exit=gateway_pb2.ExitMessage(Code=3)),
+    )
+    process = Process(stream, "unix:///nowhere", None, lambda process, code: None)
+    with anyio.fail_after(60):
+        await process.begin(gateway_pb2.InitMessage())
+        assert await process.communicate() == (b"said", b"")
+        assert await process.wait() == 3
+    await process.end()

@@ -34,6 +34,7 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 HIGH_WATER = 4 << 20  # bytes of output kept for a reader before the daemon has to wait
 PART = 1 << 20  # bytes of input a message
 FAREWELL = 5.0  # seconds
+LINGER = 5.0  # seconds of silence after which a process that has exited counts as done
 
 
 class Container:
@@ -308,14 +309,16 @@ class Process:
     async def _receive(self) -> None:
         code: int | None = None
         failure: BaseException | None = None
+        exited = False
         try:
-            while (message := await self._stream.read()) is not None:
+            while (message := await self._next(exited)) is not None:
                 kind = message.WhichOneof("Input")
                 if kind == "Started":
                     self._started.set_result(None)
                 elif kind == "File":
                     await self._output(message.File)
                 elif kind == "Exit":
+                    exited = True
                     code = message.Exit.Code
                     if message.Exit.HasField("Error") and code in (0, 255):
                         failure = self._judge(message.Exit)
@@ -328,6 +331,18 @@ class Process:
         for output in self._outputs.values():
             output.end()
         self._ended(code, failure)
+
+    async def _next(self, exited: bool) -> gateway_pb2.ExecMessage | None:
+        """The next message; None at the end.
+
+        The daemon forgets an output of a process that ends as it starts, and then never says that
+        it is done: it walks a map that another goroutine empties (seen with v0.26, a full disk).
+        """
+        try:
+            async with asyncio.timeout(LINGER if exited else None):
+                return await self._stream.read()
+        except TimeoutError:
+            return None
 
     def _ended(self, code: int | None, failure: BaseException | None) -> None:
         """Tell whoever waits for its start or its end."""
