@@ -205,24 +205,46 @@ def test_each_environment_once_no_wave_before_its_time_and_one_release_everywher
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 260), st.booleans(), st.sampled_from(["kill", "fail"]))
-def test_killed_at_any_tick_it_is_resumed_to_one_release(at: int, back: bool, kind: str) -> None:
+@given(
+    st.integers(0, 260),
+    st.booleans(),
+    st.sampled_from(["kill", "fail"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_killed_at_any_tick_it_is_resumed_to_one_release(
+    at: int, back: bool, kind: str, tests: bool, untested: bool
+) -> None:
     async def work() -> None:
+        passed: list[Sequence[Reached]] = []
+
+        async def test(wave: Sequence[Reached]) -> None:
+            passed.append(wave)
+
         with tempfile.TemporaryDirectory() as folder:
             company = await shop(Path(folder))
             power = company.power = Power(at=at, kind=kind)
             error: BaseException | None = None
             try:
                 async with company.at_work():
-                    await company.promote(TWO, WAVES, bake=30)
+                    after = test if tests else None
+                    await company.promote(TWO, WAVES, bake=30, after_wave=after, tests=tests)
             except BaseException as raised:
                 error = raised
             company.power = Power()
             assert error is None or isinstance(first_failure(error), Exception | Killed)
             async with company.at_work():
-                await resume(company.places, company.options(), back=back, smoke=no_smoke)
+                await resume(
+                    company.places,
+                    company.options(),
+                    back=back,
+                    smoke=no_smoke,
+                    untested=untested,
+                )
             (version,) = {v for shares in company.serving.values() for v in shares}
             assert version in ("1", "2"), power.failed_at
+            if tests and not untested and len(passed) < len(WAVES):
+                assert version == "1", "nobody can test it any more"
             assert company.serving == company.everywhere(version)
             await settled(company)
             async with company.at_work():

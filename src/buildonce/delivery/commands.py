@@ -162,6 +162,9 @@ def resume(
     back: bool = typer.Option(
         False, "--back", help="Take it back instead of continuing; what was proven stays."
     ),
+    untested: bool = typer.Option(
+        False, "--untested", help="Continue also where only the pipeline can run a wave's tests."
+    ),
     wait: bool = WAIT,
     config: Path = CONFIG,
     as_json: bool = JSON,
@@ -174,7 +177,9 @@ def resume(
             here.config.environment(environment)  # says what there is
         run = new_run_id()
         options = here.options(run, wait=wait, verify=here.verify(run))
-        for one in await resume_unfinished(places, options, only=environment, back=back):
+        for one in await resume_unfinished(
+            places, options, only=environment, back=back, untested=untested
+        ):
             say(f"{one.version} in {', '.join(one.environments)}: {one.result}")
         shown = [places[environment]] if environment is not None else list(places.values())
         await viewing.print_status(here, shown, as_json)

@@ -51,6 +51,7 @@ class Options:
         target: makes an environment's target; None makes the one that its configuration names.
         leases: where leases are; None where the environment's target keeps them.
         home: where environments are kept; `places.home()` when None.
+        tests: whether a pipeline tests each wave: nobody else can, when a killed one is resumed.
         config: of the project, for environments that take images out of a registry of their own.
     """
 
@@ -69,6 +70,7 @@ class Options:
     target: Open | None = None
     leases: Leases | None = None
     home: Path | None = None
+    tests: bool = False
     config: Config | None = None
     _tables: dict[LeasesConfig, Leases] = field(default_factory=dict, init=False, repr=False)
 

@@ -112,6 +112,7 @@ class Promotion:
                 reason=self.options.reason,
                 bake=self.bake.total_seconds(),
                 concurrency=self.options.concurrency,
+                tests=self.options.tests,
             )
         try:
             async with anyio.create_task_group() as group:
@@ -162,6 +163,7 @@ class Promotion:
                         for place, member in zip(wave, members.values(), strict=True)
                     ]
                 )
+                await self._step("wave", number=number, state="tested")
             for member in members.values():
                 member.tested.set()
             for member in members.values():

@@ -4,7 +4,8 @@
 
 A rollout is continued from the traffic that it had, its watches armed again, when its release had
 been started and found healthy. It is taken back when that was already begun, when part of its
-promotion went back, or when asked for. Killed while doing so, it is resumed again.
+promotion went back, when tests of a wave are missing that only its pipeline can run, or when asked
+for. Killed while doing so, it is resumed again.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ async def resume(
     back: bool = False,
     smoke: Smoke | None = None,
     after_wave: AfterWave | None = None,
+    untested: bool = False,
 ) -> list[Resumed]:
     """Bring everything unfinished to an end.
 
@@ -58,25 +60,42 @@ async def resume(
         only: what concerns this environment, and its revival if it is dead.
         back: take it back also where it could be continued; what was proven stays.
         smoke, after_wave: the tests, as the rollout had them.
+        untested: continue also without the tests of waves that the rollout had.
 
     Raises:
         EnvironmentBusy: somebody is at it.
         RolledBack, …: continuing failed, as `deploy`.
     """
+    can_test = untested or after_wave is not None
     done: list[Resumed] = []
     for promotion in await _unfinished_promotions(options, only):
-        missing = [n for wave in promotion.waves for n in wave if n not in environments]
-        if missing:
-            options.progress(f"{promotion.id}: {', '.join(missing)} is configured no more; left")
+        gone = [n for wave in promotion.waves for n in wave if n not in environments]
+        if gone:
+            options.progress(f"{promotion.id}: {', '.join(gone)} is configured no more; left")
             continue
-        done.append(await _promotion(promotion, environments, options, back, smoke, after_wave))
+        missing = [] if can_test else [f"wave {number}" for number in promotion.untested]
+        if missing and not promotion.proven and not back:
+            options.progress(_untested(promotion.version, ", ".join(missing)))
+        away = back or bool(missing)
+        done.append(await _promotion(promotion, environments, options, away, smoke, after_wave))
     places = [environments[only]] if only is not None else list(environments.values())
     for place in places:
         for rollout in await _unfinished(place.name, options):
-            done.append(await _rollout(rollout, place, options, back, smoke, after_wave))
+            untestable = not can_test and bool(rollout.plan.get("tests"))
+            if untestable and not rollout.passed("proven") and not back:
+                options.progress(_untested(rollout.version, place.name))
+            away = back or untestable
+            done.append(await _rollout(rollout, place, options, away, smoke, after_wave))
     for place in places:
         await _end(place, options)
     return done
+
+
+def _untested(version: str, where: str) -> str:
+    return (
+        f"{version}: {where} was to be tested, and only the pipeline can: taken back "
+        "(with the tests: run the pipeline again; without: resume with --untested)"
+    )
 
 
 async def interrupted(environment: str, options: Options) -> bool:

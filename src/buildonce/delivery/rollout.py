@@ -180,6 +180,7 @@ class EnvironmentRollout:
             plan={
                 "strategy": self.place.rollout.strategy,
                 "steps": [[shift.percent, shift.bake.total_seconds()] for shift in self.traffic],
+                "tests": self.options.tests,
             },
         )
 

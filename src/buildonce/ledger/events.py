@@ -133,6 +133,7 @@ class PromotionStarted(TypedDict):
     reason: Reason
     bake: NotRequired[Seconds]  # between two waves
     concurrency: NotRequired[Count]  # so many environments are changed at the same time
+    tests: NotRequired[bool]  # whether a pipeline tests each wave
 
 
 class PromotionStep(TypedDict):

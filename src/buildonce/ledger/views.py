@@ -182,6 +182,7 @@ class Promotion:
     Attributes:
         waves: names of environments, wave by wave.
         proven: whether all of it was proven; from then on it is only brought to its end.
+        untested: the waves, from 1, whose tests have not passed.
         result: as of a rollout; None without an end in the ledger.
         rollouts: ids, in the order they began.
     """
@@ -194,6 +195,7 @@ class Promotion:
     reason: str
     started: datetime
     proven: bool
+    untested: tuple[int, ...]
     result: str | None
     cause: str | None
     rollouts: tuple[str, ...]
@@ -223,11 +225,20 @@ def _promotion(events: list[Event]) -> Promotion:
         reason=data["reason"],
         started=start.at,
         proven=any(e.kind == "promotion.step" and e.data["step"] == "proven" for e in events),
+        untested=_untested(events),
         result=end.data["result"] if end else None,
         cause=end.data.get("cause") if end else None,
         rollouts=tuple(e.data["rollout"] for e in events if e.kind == "rollout.started"),
         data=data,
     )
+
+
+def _untested(events: list[Event]) -> tuple[int, ...]:
+    if not events[0].data.get("tests"):
+        return ()
+    steps = (e.data["data"] for e in events if e.kind == "promotion.step")
+    passed = {step.get("number") for step in steps if step.get("state") == "tested"}
+    return tuple(n for n in range(1, len(events[0].data["waves"]) + 1) if n not in passed)
 
 
 def release_of(event: Event) -> Release:

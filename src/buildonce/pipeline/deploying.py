@@ -88,6 +88,7 @@ class Deploying:
                     actor=self._actor,
                     awaiting=awaiting,
                     concurrency=delivery.concurrency_of(config, to),
+                    tests=after_wave is not None,
                     config=config,
                 ),
                 bake=bake,
