@@ -290,6 +290,64 @@ async def test_another_configuration_of_the_same_digest_is_a_change(
     assert (await shop.answers())["greeting"] == "good day"
 
 
+async def test_rollback_brings_the_configuration_back(
+    shop: Shop, containers: ProcessContainers, tmp_path: Path
+) -> None:
+    """The release is the whole of it: the digest was the same before."""
+    await shop.deploy(ONE)
+    shop.environment = shop.environment.model_copy(
+        update={"configuration": {"GREETING": "good day"}}
+    )
+    shop.target = LocalTarget(
+        shop.environment, project="shop", containers=containers, home=tmp_path / "home"
+    )
+    await shop.deploy(ONE)
+    assert (await shop.answers())["greeting"] == "good day"
+    await rollback(
+        shop.environment,
+        project="shop",
+        ledger=shop.ledger,
+        run=new_run_id(),
+        target=shop.target,
+        home=shop.home,
+    )
+    assert (await shop.answers())["greeting"] == "hello"
+    assert len(containers.running()) == 1
+
+
+async def test_blue_green_is_proven_without_traffic(
+    shop: Shop, containers: ProcessContainers, tmp_path: Path
+) -> None:
+    """What fails its test on an address of its own has never answered anybody."""
+    await shop.deploy(ONE)
+    shop.environment = shop.environment.model_copy(
+        update={"rollout": shop.environment.rollout.model_copy(update={"strategy": "blue-green"})}
+    )
+    shop.target = LocalTarget(
+        shop.environment, project="shop", containers=containers, home=tmp_path / "home"
+    )
+    asked: list[str] = []
+
+    async def smoke(url: str) -> None:
+        asked.append(url)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            found = (await client.get(f"{url}/healthz")).json()
+        if found["version"] != "2":
+            return
+        raise SmokeFailed("the new one is not what we want")
+
+    async with load(f"{shop.environment.url}/healthz", rate=50) as seen:
+        with pytest.raises(RolledBack, match="not what we want"):
+            await shop.deploy(TWO, smoke=smoke)
+        await shop.deploy(TWO)
+    assert asked[0] != shop.environment.url
+    assert seen.failures == []
+    steps = [r.steps for r in reversed(await shop.ledger.rollouts())]
+    assert [[s.name for s in each].count("shift") for each in steps] == [2, 0, 2]
+    assert [s.data["state"] for s in steps[1] if s.name == "preview"] == ["started", "failed"]
+    assert (await shop.answers())["version"] == "2"
+
+
 async def test_traffic_is_split_by_weight_while_it_bakes(shop: Shop) -> None:
     await shop.deploy(ONE)
     split: Counter[str] = Counter()
