@@ -290,8 +290,12 @@ async def test_a_service_that_was_stopped_starts_anew(
 
 
 async def test_stopping(base: dagger.Container) -> None:
-    deaf = base.as_service(args=sh("trap '' TERM; while true; do sleep 1; done"))
-    polite = base.as_service(args=sh("trap 'exit 0' TERM; while true; do sleep 1; done"))
+    def service(trap: str) -> dagger.Service:
+        # It listens when the trap is set: a signal before that would be lost on process 1.
+        script = f"trap {trap} TERM; httpd -p 8000; while true; do sleep 1; done"
+        return base.with_exposed_port(8000).as_service(args=sh(script))
+
+    deaf, polite = service("''"), service("'exit 0'")
     await asyncio.gather(deaf.start(), polite.start())
     with anyio.fail_after(60):
         await asyncio.gather(deaf.stop(kill=True), polite.stop())
