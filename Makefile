@@ -19,7 +19,7 @@ pipeline-aws: $(VENV)/.test setup ## The same pipeline, to three simulated AWS a
 	    $(BIN)/python -m tests.aws.listing'
 
 test: $(VENV)/.test setup ## Set up what is missing and run the tests
-	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-all: ## The same with the long tests (some 20 minutes)
 	@$(MAKE) test ARGS='-m "" $(ARGS)'

@@ -68,6 +68,7 @@ LONG = {
     "tests/engine/test_faults.py::test_the_registry_is_cut_in_the_middle_of_a_pull": 0,  # … a push
     "tests/e2e/test_delivery_local.py::test_a_bad_release": 2,  # delivery/test_local.py: unhealthy
     "tests/engine/test_faults.py::test_a_signal_at_any_moment": 0,  # engine_surface/test_run.py
+    "tests/engine/test_remote_cache.py::test_a_fresh_machine_starts_warm": 2,  # registry or folder
     "tests/toolchain/test_building.py::test_building_for_real": 0,  # make setup builds for real
 }
 

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -17,17 +18,22 @@ from threading import Thread
 import httpx
 import pytest
 
-# Below those that a kernel lends to connections (Linux: from 32768): one of these may be taken
-# between being found and being used. Each worker of pytest-xdist has its own, in its own order.
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_PORTS = [port for port in range(11_000, 32_000) if port % 8 == _WORKER % 8]
-random.SystemRandom().shuffle(_PORTS)
+
+@cache
+def _ports(process: int) -> list[int]:
+    """Below those that a kernel lends to connections (Linux: from 32768): one of these may be taken
+    between being found and being used. Each process has its own order, also after a fork, and
+    each worker of pytest-xdist its own numbers."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = [port for port in range(11_000, 32_000) if port % 8 == worker % 8]
+    random.SystemRandom().shuffle(ports)
+    return ports
 
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on; no process is given one twice."""
     while True:
-        port = _PORTS.pop()
+        port = _ports(os.getpid()).pop()
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

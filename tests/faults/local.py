@@ -189,7 +189,8 @@ class LocalEnvironment:
     def cleared(self) -> None:
         """Begin anew after something was not as it must be."""
         self.close()
-        self.folder.rename(self.folder.with_name(f"{self.folder.name}-failed-{self._made}"))
+        failed = len(list(self.folder.parent.glob(f"{self.folder.name}-failed-*")))
+        self.folder.rename(self.folder.with_name(f"{self.folder.name}-failed-{failed + 1}"))
         self.__init__(self.folder, self.place.local_port, self.scenario)  # type: ignore[misc]
         self.deployed()
 
@@ -308,7 +309,7 @@ class LocalEnvironment:
             wrong.append(f"{left} dead containers are left")
         slots = (await target.proxy.states()).values()
         weights = sorted(slot.weight for slot in slots if slot.status != "MAINT")
-        if weights != [100]:
+        if weights != [1]:  # in lowest terms
             wrong.append(f"weights of the proxy: {weights}")
         wrong += await disagreements(
             serving,

@@ -2,17 +2,20 @@
 
 A directory is walked and digested first. The digest names the session that would serve it, and
 that name is part of BuildKit's cache key: the same content is a hit, in this session or a later
-one, and then nothing is sent.
+one, from this folder or another, and then nothing is sent. Else the daemon looks for what it got
+from that folder the last time, which the hint names, and asks only for the files that differ.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from buildonce.engine import llb
-from buildonce.engine.buildkit import Client, DirectorySource, walk
+from buildonce.engine.buildkit import SOURCE, Client, DirectorySource, walk
 from buildonce.engine.fileops import FileActions
 from buildonce.engine.llb import Output
 
@@ -41,7 +44,7 @@ class Uploads:
         self._offered: dict[str, DirectorySource] = {}
 
     def find(self, name: str) -> DirectorySource | None:
-        """What is offered under a name. The build's own session answers too: the daemon forgets a
+        """What is offered under a digest. The build's own session answers too: the daemon forgets a
         session when another of the same content ends, and then asks that one."""
         return self._offered.get(name)
 
@@ -62,15 +65,19 @@ class Uploads:
             gitignore=gitignore,
             cache=self._cache,
         )
-        name = tree.digest.removeprefix("sha256:")
-        session_id = f"buildonce-{name}"
-        if name not in self._offered:
-            self._offered[name] = DirectorySource(tree)
+        session_id = f"buildonce-{tree.digest.removeprefix('sha256:')}"
+        if tree.digest not in self._offered:
+            self._offered[tree.digest] = DirectorySource(tree)
             session = await self._stack.enter_async_context(self._client.session(id=session_id))
             session.directories = self.find
+        part = json.dumps([str(root.resolve()), list(include), list(exclude), gitignore])
         uploaded = llb.source(
-            f"local://{name}",
-            {"local.session": session_id, "local.sharedkeyhint": str(root)},
+            f"local://{SOURCE}",
+            {
+                "local.session": session_id,
+                "local.sharedkeyhint": hashlib.sha256(part.encode()).hexdigest(),
+                "local.excludepatterns": json.dumps([tree.digest]),
+            },
             platform=self.platform,
             name=f"upload {shown or root}",
         )

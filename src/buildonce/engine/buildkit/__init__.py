@@ -43,11 +43,12 @@ from buildonce.engine.buildkit.listing import CannotRead, walk
 from buildonce.engine.buildkit.patterns import BadPattern
 from buildonce.engine.buildkit.progress import OnStatus
 from buildonce.engine.buildkit.proto import ops_pb2 as pb
-from buildonce.engine.buildkit.session import Credentials, Session, SocketConnection
+from buildonce.engine.buildkit.session import SOURCE, Credentials, Session, SocketConnection
 from buildonce.engine.buildkit.shim import ExecSpec, Relay
 from buildonce.engine.buildkit.tree import Entry, Tree
 
 __all__ = [
+    "SOURCE",
     "TLS",
     "BadPattern",
     "Build",

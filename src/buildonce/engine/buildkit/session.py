@@ -41,6 +41,9 @@ from buildonce.engine.buildkit.proto import control_pb2, session_pb2
 
 log = logging.getLogger(__name__)
 
+# The name of all directories that the daemon may update from what it got the last time: it looks
+# for that by name and hint, so the name must be the same whatever a directory holds.
+SOURCE = "source"
 MESSAGE = 1 << 20  # bytes of HTTP/2 a message of the daemon's stream carries at most
 
 
@@ -91,7 +94,8 @@ class Session:
     Attributes:
         id: what solves and `local.session` attributes name it by.
         secrets: the value of a secret; None when there is no such secret.
-        directories: what `local://NAME` holds; None when nothing of that name is shared.
+        directories: what `local://NAME` holds; None when nothing of that name is shared. For the
+            name `SOURCE` the first exclude pattern is asked for instead.
         sockets: a new connection to a forwarded socket; KeyError when it is unknown.
         registry_auth: credentials for a registry's host; None to be anonymous.
         receivers: for each exporter's number, what takes its files or bytes.
@@ -177,12 +181,15 @@ class Session:
     async def _send_files(self, call: Call) -> None:
         options = decode_options(call.metadata)
         name = (options.get("dir-name") or [""])[0]
+        exclude = options.get("exclude-patterns", [])
+        if name == SOURCE and exclude:
+            name, *exclude = exclude
         source = self.directories(name)
         if source is None:
             raise Refused(NOT_FOUND, f"no directory is shared as {name!r}")
         selected = source.select(
             include=options.get("include-patterns", ()),
-            exclude=options.get("exclude-patterns", ()),
+            exclude=exclude,
             follow=options.get("followpaths", ()),
         )
         await filesync.send(call, selected)
