@@ -172,6 +172,16 @@ def test_a_dry_run_says_what_is_in_the_way_and_changes_nothing(typed: Typed) -> 
     assert typed("deploy", "staging", "--dry-run")[0] == 0
 
 
+def test_a_dry_run_out_of_order_says_what_else_is_in_the_way(typed: Typed) -> None:
+    """An order that is wrong must not hide a closed window, in the same wave or a later one."""
+    code, said = typed("promote", "latest", "--to", "production", "--dry-run", "--json")
+    (production,) = json.loads(said)
+    assert code == 4
+    order, window = production["refusals"]
+    assert "comes after staging" in order and '"for ever"' in window
+    assert production["waits"] == ["1 more to approve"]
+
+
 def test_history_and_diff_of_what_ran(typed: Typed) -> None:
     for version, environment in (("1", "staging"), ("2", "staging"), ("1", "world-us-east-1")):
         anyio.run(succeeded, version, environment)
