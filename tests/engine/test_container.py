@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import dagger
@@ -81,7 +82,7 @@ async def test_an_image_is_laid_over_what_was_set_before(
         ("FROM_IMAGE", "yes"),
         ("PATH", "/bin:/usr/bin"),
     ]
-    assert await labels(after) == [("l", "1"), ("a.label", "1")]
+    assert sorted(await labels(after)) == [("a.label", "1"), ("l", "1")]
     assert await after.workdir() == "/tmp"
     assert await after.user() == "user"
     assert await after.entrypoint() == ["/bin/echo", "entry"]
@@ -124,7 +125,8 @@ async def test_images_that_cannot_be_had(
 
 async def test_the_reference_of_an_image(empty: dagger.Container, registry: str) -> None:
     reference = await empty.from_(f"{registry}/plain:1").image_ref()
-    assert reference.startswith(f"{registry}/plain:1@sha256:")
+    # Dagger may name the registry of an earlier run that had the same image.
+    assert re.fullmatch(r"127\.0\.0\.1:\d+/plain:1@sha256:[0-9a-f]{64}", reference)
     again = empty.from_(reference)
     assert await again.image_ref() == reference
 
@@ -240,6 +242,8 @@ async def test_variables_are_expanded_when_asked_for(empty: dagger.Container) ->
     two = one.with_env_variable("Y", "[${PATH}][$NOPE][$$PATH]", expand=True)
     assert await two.env_variable("Y") == "[/extra:/bin][][PATH]"
     assert await one.with_env_variable("N", "$PATH").env_variable("N") == "$PATH"
+    for odd, value in {"${": "", "${a": "a", "$": "$", "${}": "", "a$": "a$", "$ b": "$ b"}.items():
+        assert await one.with_env_variable("O", odd, expand=True).env_variable("O") == value, odd
 
 
 async def test_a_hundred_variables(empty: dagger.Container) -> None:
@@ -287,6 +291,8 @@ async def test_ports(empty: dagger.Container) -> None:
         (["/trail/"], "/trail/"),
         (["/a/", "b/"], "/a/b"),
         (["/a", "/z"], "/z"),
+        ([""], "/"),
+        (["/..", ""], "/"),
     ],
 )
 async def test_the_working_directory(

@@ -290,6 +290,110 @@ async def test_diff(tree: dagger.Directory) -> None:
     assert await tree.diff(tree).entries() == []
 
 
+async def test_what_is_not_in_an_empty_difference(
+    client: dagger.Client, tree: dagger.Directory, base: dagger.Container
+) -> None:
+    """The daemon must outlive it: all runs share it."""
+    none = tree.diff(tree)
+    nothing = client.directory().diff(client.directory())
+    built = client.directory().with_new_file("Dockerfile", "FROM scratch\n").docker_build()
+    for empty in (none, nothing, built.rootfs()):
+        with pytest.raises(dagger.QueryError, match="no such file"):
+            await client.directory().with_file("x", empty.file("missing")).entries()
+        with pytest.raises(dagger.QueryError, match="no such file"):
+            await base.with_file("/x", empty.file("missing")).sync()
+        with pytest.raises(dagger.QueryError, match=r"symlink|exists|not a directory"):
+            await empty.with_new_file("a", "").with_symlink("b", "a").entries()
+        assert await client.directory().with_directory("x", empty).entries() == ["x/"]
+    with pytest.raises(dagger.QueryError, match="syntax error in pattern"):
+        await client.directory().with_directory("x", none, exclude=["["]).entries()
+    assert await base.with_exec(["echo", "alive"]).stdout() == "alive\n"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left"),
+    [
+        ("[ab]", ["?", "a", "ab", "b", "d/", "d/f"]),
+        ("?", ["[ab]", "a", "ab", "b", "d/", "d/f"]),
+        ("[ab]*", ["?", "[ab]", "d/", "d/f"]),
+        ("?*", []),
+        ("d/?*", ["?", "[ab]", "a", "ab", "b", "d/"]),
+        ("d/?", ["?", "[ab]", "a", "ab", "b", "d/", "d/f"]),
+        ("*b", ["?", "[ab]", "a", "d/", "d/f"]),
+    ],
+)
+async def test_only_a_star_makes_a_path_a_pattern(
+    client: dagger.Client, pattern: str, left: list[str]
+) -> None:
+    tree = client.directory()
+    for name in ("a", "b", "ab", "[ab]", "?", "d/f"):
+        tree = tree.with_new_file(name, name)
+    container = client.container().with_directory("/", tree)
+    for found in (
+        tree.without_file(pattern),
+        tree.without_directory(pattern),
+        tree.without_files([pattern]),
+        container.without_file(pattern).directory("/"),
+        container.without_files([pattern]).directory("/"),
+    ):
+        assert sorted(await found.glob("**")) == left
+
+
+@pytest.mark.parametrize(
+    ("path", "made"),
+    [
+        ("/../a", ["a/", "t/"]),
+        ("t/../u", ["t/", "u/"]),
+        ("/..", ["t/"]),
+        ("..", ["t/"]),
+        ("v//w/", ["t/", "v/", "v/w/"]),
+    ],
+)
+async def test_a_new_directory_is_where_its_clean_path_says(
+    client: dagger.Client, path: str, made: list[str]
+) -> None:
+    part = client.directory().with_new_directory("s/t").directory("s")
+    assert sorted(await part.with_new_directory(path).glob("**")) == made
+    for above in ("../x", "a/../../b"):
+        with pytest.raises(dagger.QueryError, match=r"outside parent: \.\./"):
+            await part.with_new_directory(above).entries()
+
+
+async def test_several_files_into_an_absolute_path(client: dagger.Client) -> None:
+    part = client.directory().with_new_directory("s/t").directory("s")
+    files = [client.directory().with_new_file(name, name).file(name) for name in "ab"]
+    assert sorted(await part.with_files("/../n", files).glob("**")) == ["n/", "n/a", "n/b", "t/"]
+
+
+async def test_files_give_way_to_folders_and_folders_to_files(client: dagger.Client) -> None:
+    file = client.directory().with_new_file("x", "file")
+    folder = client.directory().with_new_file("x/y", "in a folder")
+    assert await file.with_directory("/", folder).glob("**") == ["x/", "x/y"]
+    assert await folder.with_directory("/", file).glob("**") == ["x"]
+    assert await folder.with_directory("/", file).file("x").contents() == "file"
+    assert await file.with_directory("x", folder).glob("**") == ["x/", "x/x/", "x/x/y"]
+    deep = client.directory().with_directory("p", file).with_directory("p", folder)
+    assert await deep.glob("**") == ["p/", "p/x/", "p/x/y"]
+    container = client.container().with_directory("/", file).with_directory("/", folder)
+    assert await container.directory("/x").entries() == ["y"]
+
+
+async def test_a_link_to_a_folder_survives_what_is_laid_over_it(client: dagger.Client) -> None:
+    """As /lib in Debian: whatever becomes of the copy, the link must not be replaced."""
+    system = client.directory().with_new_file("usr/lib/libc.so", "c").with_symlink("usr/lib", "lib")
+    container = client.container().with_directory("/", system)
+    over = client.directory().with_new_file("lib/mine.so", "mine")
+    try:
+        laid = await container.with_directory("/", over).sync()
+    except dagger.QueryError as error:
+        assert "lib" in str(error)
+    else:
+        assert await laid.file("/usr/lib/mine.so").contents() == "mine"
+        assert await laid.file("/lib/libc.so").contents() == "c"
+    written = container.with_new_file("/lib/mine.so", "mine")
+    assert sorted(await written.directory("/usr/lib").entries()) == ["libc.so", "mine.so"]
+
+
 async def test_with_error(empty: dagger.Directory) -> None:
     error = await failure(empty.with_error("my message").entries())
     assert str(error) == "my message"

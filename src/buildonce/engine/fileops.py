@@ -9,7 +9,7 @@ small (a change in it does it all again).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from buildonce.engine.buildkit.proto import ops_pb2 as pb
@@ -219,6 +219,9 @@ class FileActions:
         selected = include or exclude or owner is not None or mode is not None or timestamp != -1
         if contents and path == "/" and not selected and self._inline(source, destination):
             return self
+        # Files give way to folders, and folders to files, as on Dagger. Only where nothing else is
+        # known to be there: BuildKit would also replace a link to a folder, such as /lib.
+        known = self._plain and self._under is None
         self._settle()
         if mode is not None and not contents:
             # Folders that the copy has to make would be given the mode too.
@@ -229,6 +232,7 @@ class FileActions:
         action = self._op.file.actions[-1]
         action.copy.mode = -1 if mode is None else mode
         action.copy.timestamp = timestamp
+        action.copy.alwaysReplaceExistingDestPaths = contents and known
         action.copy.include_patterns.extend(include)
         action.copy.exclude_patterns.extend(exclude)
         self._owner(action.copy.owner, owner)
@@ -245,8 +249,10 @@ class FileActions:
         actions = pb.Op.FromString(source.vertex.op).file.actions
         if any(action.HasField("rm") for action in actions):
             return False
-        self._expects += source.vertex.expects
         base = destination.rstrip("/")
+        if self._collides(base, actions):
+            return False
+        self._expects += source.vertex.expects
         if base:
             self.mkdir(base)
         for action in actions:
@@ -258,6 +264,20 @@ class FileActions:
                 self.mkfile(base + file.path, file.data, mode=file.mode)
                 self._op.file.actions[-1].mkfile.owner.MergeFrom(file.owner)
         return True
+
+    def _collides(self, base: str, actions: Iterable[pb.FileAction]) -> bool:
+        """Whether a file would have to give way to a folder, or a folder to a file."""
+        for action in actions:
+            folder = action.HasField("mkdir")
+            path = base + (action.mkdir.path if folder else action.mkfile.path)
+            if not folder and path in self._folders:
+                return True
+            above = path if folder else path.rpartition("/")[0]
+            while above:
+                if above in self._names and above not in self._folders:
+                    return True
+                above = above.rpartition("/")[0]
+        return False
 
     def _copy(
         self, source: int | _Result, path: str, destination: str, *, contents: bool

@@ -12,7 +12,8 @@ from buildonce.engine.llb import Output
 from buildonce.engine.states import ContainerState, DirectoryState, Mount, MountKind, absolute
 
 # As a shell has them, without its operators: `$$` is the variable named `$`, which nobody sets.
-_VARIABLE = re.compile(r"\$(?:\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*|[*#$@!?0-9-]))")
+# Also what is no variable: "${" that is never closed is dropped.
+_VARIABLE = re.compile(r"\$(?:\{([^}]*)\}|\{|([A-Za-z_][A-Za-z0-9_]*|[*#$@!?0-9-]))")
 
 
 def expand_variables(container: ContainerState, text: str) -> str:

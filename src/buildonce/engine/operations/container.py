@@ -151,8 +151,6 @@ def with_workdir(
     engine: Engine, self: ContainerState, path: str, expand: bool = False
 ) -> ContainerState:
     text = expand_variables(self, path) if expand else path
-    if not text:
-        return self
     return with_image(self, workdir=text if text.startswith("/") else absolute(text, self.workdir))
 
 

@@ -160,7 +160,11 @@ def with_symlink(
 def without_path(
     engine: Engine, self: ContainerState, path: str, expand: bool = False
 ) -> ContainerState:
-    return edit(self, resolve(self, path, expand), lambda actions, at: actions.remove(at))
+    return edit(
+        self,
+        resolve(self, path, expand),
+        lambda actions, at: actions.remove(at, wildcard="*" in path),
+    )
 
 
 @operation("Container.withoutFiles")

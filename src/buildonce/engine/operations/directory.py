@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -24,6 +25,11 @@ def inside(directory: DirectoryState, path: str) -> str:
     It may lead above the directory, which is a view of a larger tree, but never above that.
     """
     return absolute(f"{directory.path}/{path}")
+
+
+def clean(path: str) -> str:
+    """`path` on its own: what is absolute begins at the directory, and never leads above it."""
+    return absolute(path) if path.startswith("/") else posixpath.normpath(path or ".")
 
 
 def edited(directory: DirectoryState, actions: FileActions) -> DirectoryState:
@@ -266,7 +272,7 @@ def with_files(
     if not sources:
         return with_new_directory(engine, self, path)
     actions = FileActions(self.output, self.expected)
-    folder = inside(self, path).rstrip("/")
+    folder = inside(self, clean(path)).rstrip("/")
     for source in sources:
         actions = actions.copy(
             source.output,
@@ -297,7 +303,8 @@ def with_new_file(
 def with_new_directory(
     engine: Engine, self: DirectoryState, path: str, permissions: int | None = None
 ) -> DirectoryState:
-    if ".." in path.split("/"):
+    path = clean(path)
+    if path.startswith("../"):
         raise QueryFailed(f"cannot create directory outside parent: {path}")
     actions = FileActions(self.output, self.expected).mkdir(
         inside(self, path), mode=0o755 if permissions is None else permissions
@@ -345,7 +352,7 @@ def without_files(engine: Engine, self: DirectoryState, paths: Sequence[str]) ->
         at = inside(self, path)
         if at == "/":
             raise QueryFailed(f"{path} cannot be removed: it is the root")
-        actions = actions.remove(at, wildcard=True)
+        actions = actions.remove(at, wildcard="*" in path)
     return edited(self, actions)
 
 
@@ -355,7 +362,10 @@ def diff_(engine: Engine, self: DirectoryState, other: DirectoryState) -> Direct
         return DirectoryState(platform=self.platform)
     lower, upper = at_root(self), at_root(other)
     output = diff(lower and apart(lower), upper and apart(upper), platform=self.platform)
-    return DirectoryState(output, "/", self.platform)
+    # The daemon's result for no difference is none at all, and it panics where an action on that
+    # fails (v0.26): this makes it an empty directory.
+    some = FileActions(output).mkdir("/").done(platform=self.platform)
+    return DirectoryState(some, "/", self.platform)
 
 
 @operation("Directory.chown")
