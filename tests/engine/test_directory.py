@@ -6,7 +6,7 @@ import dagger
 import pytest
 from dagger import ExistsType
 
-from tests.engine.engines import failure, sh
+from tests.engine.engines import failure, sh, unique
 from tests.engine.trees import ALL, sample
 
 pytestmark = pytest.mark.anyio
@@ -288,6 +288,26 @@ async def test_diff(tree: dagger.Directory) -> None:
     )
     assert await tree.diff(changed).glob("**") == ["a.txt", "n", "sub/"]
     assert await tree.diff(tree).entries() == []
+
+
+async def test_what_was_copied_is_no_difference(client: dagger.Client) -> None:
+    word = unique()  # a copy of equal content, with its times, may be in the cache
+    before = client.directory().with_new_file("a", word).with_new_file("d/e", word)
+    await before.sync()
+    empty = client.directory()
+    for after in (
+        before,
+        before.filter(),
+        empty.with_directory("/", before),
+        empty.with_directory("s", before).with_new_file("x", "").directory("s"),
+        empty.with_new_file("x", "").with_directory("s", before).directory("s"),
+        client.container().with_directory("/", before).directory("/"),
+        empty.with_file("a", before.file("a")).with_file("d/e", before.file("d/e")),
+    ):
+        more = after.with_new_file("b", word)
+        assert await before.diff(more).glob("**") == ["b"]
+        assert await more.diff(before).glob("**") == []
+        assert await before.diff(after.with_new_file("a", "A")).glob("**") == ["a"]
 
 
 async def test_what_is_not_in_an_empty_difference(

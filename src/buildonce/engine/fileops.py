@@ -13,7 +13,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from buildonce.engine.buildkit.proto import ops_pb2 as pb
-from buildonce.engine.llb import Expected, Output, Vertex, Written, platform_of, vertex, walk
+from buildonce.engine.llb import (
+    Expected,
+    Inlined,
+    Output,
+    Vertex,
+    Written,
+    platform_of,
+    vertex,
+    walk,
+)
 
 JOINED = 300  # actions that one operation may have
 JOINED_SIZE = 256 << 10  # bytes of it
@@ -56,6 +65,7 @@ class FileActions:
         self._under: Output | None = None
         self._before: Output | None = None
         self._joined = 0
+        self._inlined: list[Inlined] = []
         self._folders: set[str] = {"", "/"}
         self._names: set[str] = set()
         self._last: int | _Result = SCRATCH
@@ -253,6 +263,7 @@ class FileActions:
         if self._collides(base, actions):
             return False
         self._expects += source.vertex.expects
+        first = len(self._chain)
         if base:
             self.mkdir(base)
         for action in actions:
@@ -263,6 +274,7 @@ class FileActions:
                 file = action.mkfile
                 self.mkfile(base + file.path, file.data, mode=file.mode)
                 self._op.file.actions[-1].mkfile.owner.MergeFrom(file.owner)
+        self._inlined.append(Inlined(first, len(self._chain), source, destination))
         return True
 
     def _collides(self, base: str, actions: Iterable[pb.FileAction]) -> bool:
@@ -282,14 +294,7 @@ class FileActions:
     def _copy(
         self, source: int | _Result, path: str, destination: str, *, contents: bool
     ) -> FileActions:
-        action = self._action(source)
-        action.copy.src = path
-        action.copy.dest = destination
-        action.copy.mode = -1
-        action.copy.timestamp = -1
-        action.copy.dirCopyContents = contents
-        action.copy.followSymlink = True
-        action.copy.createDestPath = True
+        self._action(source).copy.CopyFrom(copying(path, destination, contents=contents))
         return self
 
     def done(self, *, platform: str, name: str = "") -> Output:
@@ -298,7 +303,8 @@ class FileActions:
         if self._plain:
             names = frozenset(self._folders), frozenset(self._names)
             joined = self._before, self._joined
-            written = Written(*names, len(self._chain), self._under, *joined)
+            inlined = tuple(self._inlined)
+            written = Written(*names, len(self._chain), self._under, *joined, inlined)
             self._lay_over()
         # Inputs come first in the numbering, then each action's own result.
         first = len(self._inputs)
@@ -312,6 +318,19 @@ class FileActions:
         )
 
 
+def copying(path: str, destination: str, *, contents: bool) -> pb.FileActionCopy:
+    """A copy that keeps modes and times."""
+    return pb.FileActionCopy(
+        src=path,
+        dest=destination,
+        mode=-1,
+        timestamp=-1,
+        dirCopyContents=contents,
+        followSymlink=True,
+        createDestPath=True,
+    )
+
+
 def joinable(base: Output) -> Written | None:
     """What is known of `base`, where more may be written by the same operation."""
     written = base.vertex.written
@@ -320,9 +339,10 @@ def joinable(base: Output) -> Written | None:
 
 
 def apart(root: Output) -> Output:
-    """The same files by operations that have not been joined.
+    """The same files by operations that have not been joined, and copies that are copies.
 
-    The daemon compares two trees by the layers that they share; joined, they share none.
+    The daemon compares two trees by the layers that they share and by the times of their files:
+    what is joined shares none, and what is written again is as new.
     """
     new: dict[str, Vertex] = {}
 
@@ -330,17 +350,12 @@ def apart(root: Output) -> Output:
         return [Output(new[one.vertex.digest], one.index) for one in outputs]
 
     for one in walk([root], _parents):
-        op = pb.Op.FromString(one.op)
         inputs = mapped(_parents(one))
         written = one.written
-        if written is not None and written.before is not None:
-            own = op.file.actions[written.joined : written.actions]
-            del op.file.actions[:]
-            op.file.actions.extend(own)
-            for number, action in enumerate(op.file.actions):
-                action.input = number  # the tree before, then what the last action has made
-                action.secondaryInput, action.output = SCRATCH, -1
-            op.file.actions[-1].output = 0
+        op = pb.Op.FromString(one.op)
+        if written is not None and (written.before is not None or written.inlined):
+            begun = written.before is not None or written.under is not None
+            _take_apart(op, written, begun)
         elif inputs == list(one.inputs):
             new[one.digest] = one
             continue
@@ -351,6 +366,38 @@ def apart(root: Output) -> Output:
     return mapped([root])[0]
 
 
+def _take_apart(op: pb.Op, written: Written, begun: bool) -> None:
+    """Leave the actions of its own, on the tree before (`begun`: there is one), each inlined tree
+    copied in one of them. The inputs are as `_parents` has them."""
+    inlined = {one.first: (number, one) for number, one in enumerate(written.inlined, begun)}
+    inputs = begun + len(written.inlined)
+    actions: list[pb.FileAction] = []
+    at, last = written.joined, 0 if begun else SCRATCH
+    while at < written.actions:
+        action = pb.FileAction(input=last, secondaryInput=SCRATCH, output=-1)
+        if at in inlined:
+            action.secondaryInput, tree = inlined[at]
+            action.copy.CopyFrom(copying("/", tree.destination, contents=True))
+            at = tree.end
+        else:
+            own = op.file.actions[at]
+            if own.HasField("mkdir"):
+                action.mkdir.CopyFrom(own.mkdir)
+            elif own.HasField("mkfile"):
+                action.mkfile.CopyFrom(own.mkfile)
+            else:
+                action.rm.CopyFrom(own.rm)
+            at += 1
+        last = inputs + len(actions)
+        actions.append(action)
+    del op.file.actions[:]
+    op.file.actions.extend(actions)
+    op.file.actions[-1].output = 0
+
+
 def _parents(one: Vertex) -> Sequence[Output]:
-    before = one.written.before if one.written is not None else None
-    return one.inputs if before is None else [before]
+    written = one.written
+    if written is None or (written.before is None and not written.inlined):
+        return one.inputs
+    first = written.before or written.under
+    return [*([first] if first is not None else []), *(tree.source for tree in written.inlined)]

@@ -34,6 +34,22 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
+class Inlined:
+    """A tree that is written again where it would have been copied.
+
+    Attributes:
+        first, end: the actions that write it, by number.
+        source: the tree.
+        destination: where its content goes.
+    """
+
+    first: int
+    end: int
+    source: Output
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """A tree that an operation writes, from nothing, file by file, and lays over another such.
 
@@ -42,6 +58,7 @@ class Written:
         actions: how many the writing takes.
         under: what it is laid over.
         before: the tree whose operation this one has joined, with `joined` actions of its own.
+        inlined: the trees among its own actions, in their order.
     """
 
     folders: frozenset[str]
@@ -50,6 +67,7 @@ class Written:
     under: Output | None
     before: Output | None = None
     joined: int = 0
+    inlined: tuple[Inlined, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
