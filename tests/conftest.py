@@ -54,12 +54,15 @@ LONG = {
     "tests/e2e/test_pipeline.py::test_a_change_of_no_source": 0,  # "the same commit again"
     "tests/e2e/test_pipeline.py::test_one_line": 0,  # tests/delivery/test_traffic.py
     "tests/e2e/test_pipeline.py::test_a_failing_smoke_test": 0,  # tests/delivery/test_local.py
+    "tests/e2e/test_pipeline.py::test_what_failed_is_tried": 0,  # engine_buildkit/test_builds.py
     "tests/e2e/test_pipeline.py::test_an_interrupted_run": 0,  # tests/pipeline/test_pipeline.py
     "tests/e2e/test_pipeline.py::test_a_stage_is_of_use_alone": 0,  # tests/stages, tests/planted
     "tests/e2e/test_two_engines.py": 0,  # tests/dashboard/test_image.py, tests/engine: cache keys
     "tests/e2e/test_oldest_client.py": 0,  # tests/engine_surface: that client on a fake engine
-    "tests/e2e/test_tamper.py::test_what_was_tampered_with": 4,  # tests/release: the same, below
+    "tests/e2e/test_tamper.py::test_what_was_tampered_with": 8,  # tests/release: the same, below
     "tests/e2e/test_tamper.py::test_a_registry_that_does_not": 4,  # tests/release/test_registry.py
+    "tests/delivery/test_faults.py::test_every_single_fault": 2,  # each kind at other rollouts
+    "tests/engine_surface/test_schema.py::test_the_oldest": 0,  # test_run.py: that client for real
     "tests/faults/test_table.py::test_every": 0,  # tests/delivery/test_faults.py, tests/aws
     "tests/faults/test_table.py::test_the_sample": 0,
     "tests/faults/test_table.py::test_a_release": 0,

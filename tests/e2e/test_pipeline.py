@@ -220,9 +220,16 @@ def test_a_failing_unit_test_is_named_and_nothing_leaves(shop: Shop, shipped: Ra
     assert {name: shop.digest(name) for name in ENVIRONMENTS} == before
     # The tests alone have changed: types and image are as they were.
     assert ran.cached["type_check"] is True
-    # What failed is tried again, although the engine has kept it.
-    again = shop.run().must(ExitCode.CHECK_FAILED)
-    assert again.cached["unit_tests"] is False
+    shop.git("revert", "--no-edit", "HEAD")
+
+
+def test_what_failed_is_tried_again_although_the_engine_has_kept_it(
+    shop: Shop, shipped: Ran
+) -> None:
+    test = "\n\ndef test_broken_too() -> None:\n    assert formatting.duration(2) == ''\n"
+    shop.commit("tests/dashboard/test_formatting.py", test)
+    for _ in range(2):
+        assert shop.run().must(ExitCode.CHECK_FAILED).cached["unit_tests"] is False
     shop.git("revert", "--no-edit", "HEAD")
 
 
