@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import anyio.lowlevel
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
@@ -46,7 +49,8 @@ class Duplex(Generic[Request, Answer]):
         Raises:
             grpc.aio.AioRpcError: the call failed.
         """
-        message: Any = await self._call.read()
+        async with _cancellable():
+            message: Any = await self._call.read()
         return None if message is _EOF else message
 
     async def write(self, message: Request) -> None:
@@ -55,7 +59,8 @@ class Duplex(Generic[Request, Answer]):
         Raises:
             grpc.aio.AioRpcError, asyncio.InvalidStateError: the call has ended.
         """
-        await self._call.write(message)
+        async with _cancellable():
+            await self._call.write(message)
 
     def cancel(self) -> None:
         self._call.cancel()
@@ -104,7 +109,8 @@ class Caller:
             )
             self._methods[method] = function
         try:
-            return await function(request, metadata=self.metadata)  # type: ignore[return-value]
+            async with _cancellable():
+                return await function(request, metadata=self.metadata)  # type: ignore[return-value]
         except grpc.aio.AioRpcError as error:
             raise translate(error, self.address, definition) from None
 
@@ -120,12 +126,31 @@ class Caller:
             method, request_serializer=_serialize, response_deserializer=answer.FromString
         )(request, metadata=self.metadata)
         try:
-            async for item in call:
+            messages = aiter(call)
+            while True:
+                async with _cancellable():
+                    item = await anext(messages, None)
+                if item is None:
+                    return
                 yield item
         except grpc.aio.AioRpcError as error:
             raise translate(error, self.address) from None
         finally:
             call.cancel()
+
+
+@asynccontextmanager
+async def _cancellable() -> AsyncIterator[None]:
+    """Let anyio know its own cancellation again.
+
+    grpcio ends a call that is cancelled with a CancelledError of its own, which a cancel scope
+    takes for somebody else's: a time limit that ran out would cancel all that is around it.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        raise
 
 
 def _serialize(message: Message) -> bytes:

@@ -40,6 +40,7 @@ from buildonce.engine.buildkit.errors import BuildkitError
 
 START = 30.0  # seconds until a new daemon must answer
 STOP = 30.0  # seconds until the last user stops waiting for the daemon to be gone
+ANSWER = 10.0  # seconds for one answer, which a busy machine may take
 POLL = 0.02
 SPECIFICATION = "watcher.json"
 ROOM = 16 << 20  # bytes free that a daemon needs to start and to tidy up
@@ -166,7 +167,7 @@ async def _running(place: Place) -> dict[str, Any] | None:
 async def _answers(address: str) -> bool:
     try:
         async with Client.connect(address) as client:
-            with anyio.fail_after(5):
+            with anyio.fail_after(ANSWER):
                 await client.info()
     except (BuildkitError, TimeoutError):
         return False
