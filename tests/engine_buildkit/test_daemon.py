@@ -176,6 +176,7 @@ async def test_whoever_is_killed_nothing_is_left(
         else:
             os.kill(watcher, signal.SIGKILL)
             user.kill()
+            await until(lambda: pid not in processes(folder))  # who comes sooner may still meet it
             # The next one to come cleans up: the old daemon waits for its step, which we keep.
             async with daemon.start(buildkitd, folder) as running:
                 assert running.started
