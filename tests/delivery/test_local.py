@@ -61,6 +61,23 @@ class Shop:
         }
         return await deploy(what, self.environment, **{**usual, **options})  # type: ignore[arg-type]
 
+    async def rollback(self) -> Rollout:
+        return await rollback(
+            self.environment,
+            project="shop",
+            ledger=self.ledger,
+            run=new_run_id(),
+            target=self.target,
+            home=self.home,
+        )
+
+    def become(self, **changes: object) -> None:
+        """The same environment, configured otherwise."""
+        self.environment = self.environment.model_copy(update=changes)
+        self.target = LocalTarget(
+            self.environment, project="shop", containers=self.target.containers, home=self.home
+        )
+
     async def answers(self) -> dict[str, str]:
         async with httpx.AsyncClient(trust_env=False) as client:
             response = await client.get(f"{self.environment.url}/healthz")
@@ -107,14 +124,7 @@ async def test_no_request_fails_during_switches_and_rollback(
     await shop.deploy(ONE)
     async with load(f"{shop.environment.url}/healthz", rate=100) as seen:
         await shop.deploy(TWO)
-        await rollback(
-            shop.environment,
-            project="shop",
-            ledger=shop.ledger,
-            run=new_run_id(),
-            target=shop.target,
-            home=shop.home,
-        )
+        await shop.rollback()
         await shop.deploy(THREE)
     assert seen.failures == []
     assert seen.requests > 100
@@ -275,57 +285,32 @@ async def test_the_same_release_again_starts_nothing_but_is_tested_and_recorded(
     assert await shop.steps() == ["smoke started", "smoke done", "unchanged done"]
 
 
-async def test_another_configuration_of_the_same_digest_is_a_change(
-    shop: Shop, containers: ProcessContainers, tmp_path: Path
-) -> None:
+async def test_another_configuration_of_the_same_digest_is_a_change(shop: Shop) -> None:
     await shop.deploy(ONE)
-    changed = shop.environment.model_copy(update={"configuration": {"GREETING": "good day"}})
-    shop.environment = changed
-    shop.target = LocalTarget(
-        changed, project="shop", containers=containers, home=tmp_path / "home"
-    )
-    async with load(f"{changed.url}/healthz", rate=50) as seen:
+    shop.become(configuration={"GREETING": "good day"})
+    async with load(f"{shop.environment.url}/healthz", rate=50) as seen:
         await shop.deploy(ONE)
     assert seen.failures == []
     assert (await shop.answers())["greeting"] == "good day"
 
 
 async def test_rollback_brings_the_configuration_back(
-    shop: Shop, containers: ProcessContainers, tmp_path: Path
+    shop: Shop, containers: ProcessContainers
 ) -> None:
     """The release is the whole of it: the digest was the same before."""
     await shop.deploy(ONE)
-    shop.environment = shop.environment.model_copy(
-        update={"configuration": {"GREETING": "good day"}}
-    )
-    shop.target = LocalTarget(
-        shop.environment, project="shop", containers=containers, home=tmp_path / "home"
-    )
+    shop.become(configuration={"GREETING": "good day"})
     await shop.deploy(ONE)
     assert (await shop.answers())["greeting"] == "good day"
-    await rollback(
-        shop.environment,
-        project="shop",
-        ledger=shop.ledger,
-        run=new_run_id(),
-        target=shop.target,
-        home=shop.home,
-    )
+    await shop.rollback()
     assert (await shop.answers())["greeting"] == "hello"
     assert len(containers.running()) == 1
 
 
-async def test_blue_green_is_proven_without_traffic(
-    shop: Shop, containers: ProcessContainers, tmp_path: Path
-) -> None:
+async def test_blue_green_is_proven_without_traffic(shop: Shop) -> None:
     """What fails its test on an address of its own has never answered anybody."""
     await shop.deploy(ONE)
-    shop.environment = shop.environment.model_copy(
-        update={"rollout": shop.environment.rollout.model_copy(update={"strategy": "blue-green"})}
-    )
-    shop.target = LocalTarget(
-        shop.environment, project="shop", containers=containers, home=tmp_path / "home"
-    )
+    shop.become(rollout=shop.environment.rollout.model_copy(update={"strategy": "blue-green"}))
     asked: list[str] = []
 
     async def smoke(url: str) -> None:

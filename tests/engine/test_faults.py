@@ -69,7 +69,7 @@ def test_the_daemon_is_killed_in_the_middle_of_a_command(private: Private) -> No
     )
     until(lambda: process_with("sleep", mark))
     os.kill(private.daemon, signal.SIGKILL)
-    first, second = running.wait(60)
+    first, second = running.wait(30)
     is_clear(first, "buildkitd", "went away", "try:")
     is_clear(second, "buildkitd", "went away", "try:")
     assert "Traceback" not in running.errors
@@ -82,7 +82,7 @@ def test_the_daemons_keeper_is_killed(private: Private) -> None:
     running = private.start(SLEEPING, mark)
     until(lambda: process_with("sleep", mark))
     os.kill(private.watcher, signal.SIGKILL)
-    [error] = running.wait(60)
+    [error] = running.wait(30)
     is_clear(error, "buildkitd", "try:")
     works(private)
 
@@ -93,7 +93,7 @@ def test_the_program_is_killed(private: Private) -> None:
     until(lambda: process_with("sleep", mark))
     [program] = children(running.process.pid)
     os.kill(program, signal.SIGKILL)
-    assert running.wait(60) == []
+    assert running.wait(30) == []
     assert running.status == 128 + signal.SIGKILL
     assert private.leftovers() == []
     works(private)
@@ -256,7 +256,7 @@ def test_a_signal_at_any_moment_leaves_nothing(private: Private, tmp_path: Path)
             time.sleep(delay)
             one = chance.choice([signal.SIGINT, signal.SIGTERM])
             running.process.send_signal(one)
-            running.wait(60)
+            running.wait(40)
             where = f"{one.name} after {delay:.2f} s"
             assert running.status not in (0, None), where
             assert "Traceback (most recent call last)" not in running.errors or (

@@ -178,7 +178,7 @@ async def test_a_reset_ends_the_handler() -> None:
     connection.feed(peer.request(1, "/wait", b""))
     await asyncio.sleep(0.01)
     connection.feed(peer.frame(http2.RST_STREAM, 0, 1, struct.pack(">I", 8)))
-    await asyncio.wait_for(ended.wait(), 60)
+    await asyncio.wait_for(ended.wait(), 30)
 
 
 async def test_pings_and_settings_are_answered() -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from buildonce.engine import llb
-from buildonce.engine.buildkit import Client, filesync
+from buildonce.engine.buildkit import Build, Client, filesync
 from buildonce.engine.buildkit.tree import Entry, Tree
 from buildonce.engine.uploads import Uploads
 
@@ -38,13 +38,17 @@ class Run:
         self.client = client
         self.cache = cache
 
-    async def upload(self, *roots: Path, read: str = "", **options: Any) -> list[bytes]:
-        """Upload them in one session; of each the file `read`."""
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[tuple[Uploads, Build]]:
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(self.client.session())
             uploads = Uploads(self.client, self.cache, "linux/amd64", stack)
             session.directories = uploads.find
-            build = await stack.enter_async_context(self.client.build(session))
+            yield uploads, await stack.enter_async_context(self.client.build(session))
+
+    async def upload(self, *roots: Path, read: str = "", **options: Any) -> list[bytes]:
+        """Upload them in one session; of each the file `read`."""
+        async with self.session() as (uploads, build):
             found = []
             for root in roots:
                 output = await uploads.directory(root, **options)
@@ -97,11 +101,7 @@ async def test_going_back_is_going_back(run: Run, tmp_path: Path) -> None:
 async def test_a_folder_that_changes_in_a_session_is_there_twice(run: Run, tmp_path: Path) -> None:
     """What is read of the first state must not be the second's."""
     root = fill(tmp_path / "root", str(tmp_path))
-    async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(run.client.session())
-        uploads = Uploads(run.client, run.cache, "linux/amd64", stack)
-        session.directories = uploads.find
-        build = await stack.enter_async_context(run.client.build(session))
+    async with run.session() as (uploads, build):
         outputs = []
         for word in ("one", "two", "six"):
             (root / "f7").write_text(word)

@@ -52,7 +52,7 @@ def test_fragments_that_double_are_refused_at_once() -> None:
     begun = time.process_time()  # of this process: however busy the machine is
     with pytest.raises(limits.QueryRejected):
         limits.parse_bounded(query)
-    assert time.process_time() - begun < 60
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize(
@@ -100,4 +100,4 @@ def test_measuring_takes_time_in_proportion(unit: str) -> None:
     begun = time.process_time()  # of this process: however busy the machine is
     with contextlib.suppress(GraphQLError):
         limits.parse_bounded("{" + unit * 100_000)
-    assert time.process_time() - begun < 60
+    assert time.process_time() - begun < 5

@@ -253,7 +253,7 @@ def test_a_signal_is_the_programs_and_all_is_released(
     port, sleeping = int(running.stdout.readline()), int(running.stdout.readline())
     time.sleep(0.3)
     running.send_signal(number)
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=20)
     assert "caught" in out
     assert running.returncode == 9
     assert "engine closed" in err
@@ -283,7 +283,7 @@ def test_a_second_signal_kills_at_once(buildonce: list[str], environment: dict[s
     assert running.stdout.readline() == "heard\n"
     assert running.poll() is None
     running.send_signal(signal.SIGINT)
-    running.communicate(timeout=60)
+    running.communicate(timeout=40)
     assert running.returncode == 137
     until(lambda: not alive(sleeping))
 
@@ -401,7 +401,7 @@ def test_a_session_serves_until_its_input_is_closed(
     line = json.loads(running.stdout.readline())
     assert set(line) == {"port", "session_token"}
     socket.create_connection(("127.0.0.1", line["port"]), 5).close()
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=20)
     assert running.returncode == 0
     assert out == ""
     assert "engine closed" in err
@@ -416,7 +416,7 @@ def test_a_session_ends_with_a_signal(
     running = open_session(buildonce, environment)
     running.stdout.readline()
     running.send_signal(number)
-    assert running.wait(60) == 0
+    assert running.wait(20) == 0
     assert "engine closed" in running.stderr.read()
 
 
@@ -424,7 +424,7 @@ def test_a_session_without_an_engine_says_why(
     buildonce: list[str], environment: dict[str, str]
 ) -> None:
     running = open_session(buildonce, environment | {"FAKE_ENGINE": "broken"})
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=20)
     assert running.returncode == 70
     assert out == ""
     assert "there is no buildkitd" in err

@@ -253,7 +253,7 @@ def test_the_server_ends_while_queries_run(serve: Any) -> None:
                 raise httpx.ReadError("the answer said that the session is ending")
         assert running.engine.cancelled == 1
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), 15))
 
 
 def test_small_queries_are_fast(serve: Any) -> None:
@@ -266,7 +266,7 @@ def test_small_queries_are_fast(serve: Any) -> None:
             begun = asyncio.get_running_loop().time()
             await ask(client, running, "{version}")
             took.append(asyncio.get_running_loop().time() - begun)
-        assert min(took) < 0.04  # the fastest: how busy the machine is does not matter
+        assert min(took) < 0.03  # the fastest: how busy the machine is does not matter
 
     with_server(serve, test)
 

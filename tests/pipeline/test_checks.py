@@ -64,7 +64,7 @@ async def test_they_run_at_the_same_time(told: Told) -> None:
         met[1].set()
         await met[0].wait()
 
-    with anyio.fail_after(60):
+    with anyio.fail_after(30):
         async with told.parallel() as checks:
             checks.start(one)
             checks.start(other)
@@ -105,7 +105,7 @@ async def test_what_is_not_to_be_believed_is_a_denial_whatever_else_failed(told:
 
 
 async def test_fail_fast_ends_the_others(told: Told) -> None:
-    with anyio.fail_after(60), pytest.raises(CheckFailed):
+    with anyio.fail_after(30), pytest.raises(CheckFailed):
         async with told.parallel() as checks:
             checks.start(passes, 60)
             checks.fail_fast(fails, 0.01)
@@ -116,7 +116,7 @@ async def test_fail_fast_ends_the_others(told: Told) -> None:
 
 
 async def test_an_error_of_the_body_ends_the_checks_and_is_raised_as_it_is(told: Told) -> None:
-    with anyio.fail_after(60), pytest.raises(ZeroDivisionError):
+    with anyio.fail_after(30), pytest.raises(ZeroDivisionError):
         async with told.parallel() as checks:
             checks.start(passes, 60)
             await anyio.sleep(0.01)

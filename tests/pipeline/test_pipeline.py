@@ -316,7 +316,7 @@ def test_a_signal_puts_back_what_was_begun_and_ends_with_130(
         for _ in range(times):
             os.kill(process.pid, number)
             time.sleep(0.1)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=20)
     assert process.returncode == ExitCode.INTERRUPTED
     assert "put back" in out
     assert f"interrupted by {number.name}" in out

@@ -38,7 +38,7 @@ async def test_a_stage_is_told_from_beginning_to_end(told: Told) -> None:
 
 
 async def test_a_spent_budget_ends_the_stage_and_says_what_ran(told: Told) -> None:
-    with anyio.fail_after(60), pytest.raises(StageTimedOut) as raised:
+    with anyio.fail_after(30), pytest.raises(StageTimedOut) as raised:
         async with (
             run_stage(
                 "commit", told.journal, budget=Budget(timedelta(seconds=0.2)), warn=None

@@ -334,7 +334,7 @@ async def test_a_registry_that_says_nothing_is_not_waited_for_without_an_end() -
     still = threading.Event()
 
     def silent(_: Handler) -> None:
-        still.wait(60)
+        still.wait(5)
 
     patience = Patience(attempts=2, pause=0.01, silence=0.2)
     try:

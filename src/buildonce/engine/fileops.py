@@ -374,20 +374,16 @@ def _take_apart(op: pb.Op, written: Written, begun: bool) -> None:
     actions: list[pb.FileAction] = []
     at, last = written.joined, 0 if begun else SCRATCH
     while at < written.actions:
-        action = pb.FileAction(input=last, secondaryInput=SCRATCH, output=-1)
+        action = pb.FileAction()
         if at in inlined:
             action.secondaryInput, tree = inlined[at]
             action.copy.CopyFrom(copying("/", tree.destination, contents=True))
             at = tree.end
         else:
-            own = op.file.actions[at]
-            if own.HasField("mkdir"):
-                action.mkdir.CopyFrom(own.mkdir)
-            elif own.HasField("mkfile"):
-                action.mkfile.CopyFrom(own.mkfile)
-            else:
-                action.rm.CopyFrom(own.rm)
+            action.CopyFrom(op.file.actions[at])
+            action.secondaryInput = SCRATCH
             at += 1
+        action.input, action.output = last, -1
         last = inputs + len(actions)
         actions.append(action)
     del op.file.actions[:]
