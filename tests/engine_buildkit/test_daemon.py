@@ -191,6 +191,21 @@ async def test_whoever_is_killed_nothing_is_left(
     await until(lambda: not traces(folder))
 
 
+async def test_whatever_ends_it_meanwhile_it_cleans_up(buildkitd: Path, folder: Path) -> None:
+    for _ in range(3):
+        user, pid = start_user(buildkitd, folder)
+        watcher = int(Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[1])
+        # All that ends a watcher at one time: signals, the daemon's end and that of the last user.
+        os.kill(pid, signal.SIGKILL)
+        user.kill()
+        with suppress(ProcessLookupError):
+            for _ in range(2000):
+                os.kill(watcher, signal.SIGTERM)
+                os.sched_yield()
+        user.wait()
+        await until(lambda: not traces(folder), 30)
+
+
 async def test_a_daemon_that_cannot_start(folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\necho 'this is the reason' >&2\nexit 3\n")

@@ -23,17 +23,15 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from threading import Thread
+from typing import Any
 
 GRACE = 10.0  # seconds for the daemon to end by itself
 PR_SET_PDEATHSIG = 1
 MNT_DETACH = 2
+# The daemon has ended, or somebody wants us to.
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCBRDELBR, IFF_UP = 0x8913, 0x8914, 0x89A1, 0x1
-
-
-class Ended(Exception):
-    """The daemon has ended, or somebody wants us to."""
 
 
 def main(path: str) -> int:
@@ -44,21 +42,16 @@ def main(path: str) -> int:
     alive = os.open(specification["alive"], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(alive, fcntl.LOCK_EX)
     set_up_network(specification)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-        signal.signal(number, _end)
-    users = os.open(specification["users"], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # From here on signals are waited for, and interrupt nothing.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     state = Path(specification["state"])
     daemon: subprocess.Popen[bytes] | None = None
     try:
         daemon = _start(specification)
         _write(state, {**specification["about"], "pid": daemon.pid, "watcher": os.getpid()})
-        fcntl.flock(users, fcntl.LOCK_EX)
-    except Ended:
-        pass
+        Thread(target=_outlast_users, args=(specification["users"],), daemon=True).start()
+        signal.sigwait(_ENDING)
     finally:
-        # From here on nothing may interrupt.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
         with suppress(OSError):
             _write(state, {"stopping": True, "watcher": os.getpid()})
         if daemon is not None:
@@ -68,8 +61,10 @@ def main(path: str) -> int:
     return 0
 
 
-def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    raise Ended(number)
+def _outlast_users(path: str) -> None:
+    """Tell the main thread when nobody is left; the lock is ours until the process ends."""
+    fcntl.flock(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), fcntl.LOCK_EX)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
@@ -94,8 +89,7 @@ def _start(specification: dict[str, Any]) -> subprocess.Popen[bytes]:
 
 def _die_with_parent() -> None:
     os.umask(0o022)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     # Not SIGTERM: it would wait for its builds, and nobody would be there to end it then.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
