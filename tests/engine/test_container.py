@@ -141,6 +141,7 @@ STEPS: dict[str, Callable[[dagger.Client, dagger.Container], dagger.Container]] 
     "mounted directory": lambda dag, c: c.with_mounted_directory("/d", dag.directory()),
     "mounted cache": lambda dag, c: c.with_mounted_cache("/d", dag.cache_volume("reference")),
     "port": lambda dag, c: c.with_exposed_port(80),
+    "exec": lambda dag, c: c.with_exec(["true"]),
 }
 
 
@@ -372,6 +373,20 @@ async def test_an_error_of_the_program_s_own(base: dagger.Container) -> None:
 async def test_a_default_terminal_command_changes_nothing(base: dagger.Container) -> None:
     one = base.with_default_terminal_cmd(["sh"]).with_exec(["echo", "ok"])
     assert await one.stdout() == "ok\n"
+
+
+async def test_a_volatile_variable_is_never_expanded(base: dagger.Container) -> None:
+    one = base.with_volatile_variable("RUN", "123")
+    for expanded in (
+        one.with_exec(["echo", "$RUN"], expand=True),
+        one.with_env_variable("COPY", "$RUN", expand=True),
+    ):
+        said = 'expand cannot be used with volatile env variable "RUN"'
+        assert said in str(await failure(expanded.sync()))
+
+
+async def test_the_first_process_is_an_init(base: dagger.Container) -> None:
+    assert await base.with_exec(["cat", "/proc/1/comm"]).stdout() == ".init\n"
 
 
 async def test_a_volatile_variable_is_seen_and_is_in_no_cache_key(base: dagger.Container) -> None:

@@ -219,6 +219,20 @@ async def test_with_new_file_over_a_link_replaces_the_link(base: dagger.Containe
     assert await made.file("/etc/group").contents() == await base.file("/etc/group").contents()
 
 
+async def test_variables_in_both_ends_of_a_link(base: dagger.Container) -> None:
+    made = base.with_env_variable("A", "alpha").with_env_variable("B", "beta")
+    made = made.with_new_file("/beta.txt", "text").with_symlink("$B.txt", "/$A.txt", expand=True)
+    assert await made.file("/alpha.txt").contents() == "text"
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "/nowhere"])
+async def test_a_link_is_not_made_where_something_is(base: dagger.Container, target: str) -> None:
+    made = base.with_symlink(target, "/there").with_symlink("/other", "/there")
+    error = str(await failure(made.sync()))
+    assert "symlink /other /" in error
+    assert "/there: file exists" in error
+
+
 async def test_with_symlink(base: dagger.Container) -> None:
     made = base.with_symlink("/etc/passwd", "/l/ink").with_workdir("/l").with_symlink("ink", "two")
     ran = made.with_exec(sh("readlink /l/ink; readlink /l/two; head -c 5 /l/two"))

@@ -302,6 +302,37 @@ async def test_search_over_lines(empty: dagger.Directory) -> None:
     assert await hit.matched_lines() == "one\ntwo\n"
 
 
+async def test_search_without_what_is_ignored(empty: dagger.Directory) -> None:
+    made = (
+        empty.with_new_file("kept.txt", "word")
+        .with_new_file("gone.log", "word")
+        .with_new_file("sub/own.tmp", "word")
+        .with_new_file("sub/build/out", "word")
+        .with_new_file(".ignore", "*.log\n")
+        .with_new_file(".gitignore", "kept.txt\n")
+        .with_new_file("sub/.rgignore", "/own.tmp\nbuild/\n")
+    )
+    every = ["gone.log", "kept.txt", "sub/build/out", "sub/own.tmp"]
+    assert sorted(await paths(await made.search(pattern="word"))) == every
+    assert await paths(await made.search(pattern="word", skip_ignored=True)) == ["kept.txt"]
+    # Git's own file counts in a repository.
+    repository = made.with_new_file(".git/HEAD", "ref: refs/heads/main\n")
+    assert await paths(await repository.search(pattern="word", skip_ignored=True)) == []
+
+
+async def test_search_follows_the_link_it_is_given_inside_the_directory(
+    empty: dagger.Directory,
+) -> None:
+    made = empty.with_new_file("etc/passwd", "not this").with_new_file("sub/etc/passwd", "word")
+    part = made.with_symlink("/etc/passwd", "sub/link").directory("sub")
+    [hit] = await part.search(pattern=".*", paths=["link"])
+    assert await hit.matched_lines() == "word"
+
+
+async def test_nothing_has_no_path(tree: dagger.Directory) -> None:
+    assert "no such file or directory" in str(await failure(tree.stat("").name()))
+
+
 async def test_a_bad_search(tree: dagger.Directory) -> None:
     error = str(await failure(tree.search(pattern="(")))
     assert "(" in error

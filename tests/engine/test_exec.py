@@ -343,3 +343,14 @@ async def test_secrets_are_not_expanded(client: dagger.Client, base: dagger.Cont
         .stdout()
         == "no variable\n"
     )
+
+
+async def test_of_very_much_output_an_error_has_the_end(base: dagger.Container) -> None:
+    script = "seq 1 50000; seq 1 50000 >&2; exit 3"
+    error = await failure(base.with_exec(sh(script)).sync())
+    assert isinstance(error, dagger.ExecError)
+    whole = "".join(f"{number}\n" for number in range(1, 50001))
+    limit = 100 << 10
+    omitted = f"[omitting {len(whole) - limit} bytes]..."
+    for said in (error.stdout, error.stderr):
+        assert said == omitted + whole[len(whole) - limit + len(omitted) :].rstrip("\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -128,6 +129,16 @@ async def test_replaced_where_it_is_not_clear_what(client: dagger.Client) -> Non
 async def test_replaced_where_there_is_nothing(client: dagger.Client) -> None:
     error = str(await failure(new(client, "abc").with_replaced("Q", "-").contents()))
     assert "search string not found" in error
+
+
+async def test_replacing_all_of_nothing_changes_nothing(client: dagger.Client) -> None:
+    assert await new(client, "text").with_replaced("none", "x", all=True).contents() == "text"
+
+
+async def test_the_digest_of_content_alone(client: dagger.Client) -> None:
+    content = hashlib.sha256(b"Hello, World!").digest()
+    digest = await new(client, "Hello, World!").digest(exclude_metadata=True)
+    assert digest == f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 async def test_search(lines: dagger.File, client: dagger.Client) -> None:

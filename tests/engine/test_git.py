@@ -238,6 +238,20 @@ async def test_a_repository_of_a_service(
     assert await found.tag("v1.0.0").tree(discard_git_dir=True).file("f.txt").contents() == "one\n"
 
 
+async def test_a_repository_of_a_service_in_a_container(
+    client: dagger.Client, base: dagger.Container, repository: Repository
+) -> None:
+    port = int(repository.url.split(":")[2].split("/")[0])
+    server = client.host().service([dagger.PortForward(backend=port, frontend=8080)])
+    relay = base.with_service_binding("server", server).with_exposed_port(8000)
+    arguments = ["nc", "-ll", "-p", "8000", "-e", "/bin/shim", "connect", "server:8080"]
+    service = relay.as_service(args=arguments)
+    url = f"http://{await service.hostname()}:8000/repo/.git"
+    found = client.git(url, experimental_service_host=service)
+    assert await found.tag("v1.0.0").commit() == repository.first
+    assert await found.branch("main").tree().file("f.txt").contents() == "two\n"
+
+
 async def test_what_is_not_there(remote: dagger.GitRepository) -> None:
     for question, name in (
         (remote.branch("nope").commit(), "refs/heads/nope"),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import dagger
 import httpx
 import pytest
@@ -398,3 +399,19 @@ async def test_a_build_that_is_not_needed_is_not_run(context: dagger.Directory, 
 async def test_a_later_step_of_what_is_built(context: dagger.Directory, start: str) -> None:
     built = dockerfile(context, f"FROM {start}\nRUN echo one > /o\n").docker_build()
     assert await built.with_exec(sh("cat /o; echo two")).stdout() == "one\ntwo\n"
+
+
+async def test_variables_in_the_name_of_an_archive(base: dagger.Container, tmp_path: Path) -> None:
+    image = base.with_env_variable("NAME", "mine")
+    assert await image.export(f"{tmp_path}/$NAME.tar", expand=True) == f"{tmp_path}/mine.tar"
+    assert (tmp_path / "mine.tar").stat().st_mode & 0o777 == 0o600
+
+
+async def test_an_image_has_one_archive(base: dagger.Container, tmp_path: Path) -> None:
+    text = unique()
+    for number in range(2):
+        async with dagger.Connection() as other:
+            image = other.container().with_new_file("/text", text)
+            await image.as_tarball().export(f"{tmp_path}/{number}.tar")
+        await anyio.sleep(1.1)  # it names the second it is written in
+    assert (tmp_path / "0.tar").read_bytes() == (tmp_path / "1.tar").read_bytes()

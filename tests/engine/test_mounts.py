@@ -56,6 +56,29 @@ async def test_a_mount_replaces_one_at_its_place(
     assert await two.with_exec(["ls", "/m"]).stdout() == "two\n"
 
 
+async def test_a_mount_hides_those_below_it(
+    client: dagger.Client, base: dagger.Container, tree: dagger.Directory
+) -> None:
+    one = base.with_mounted_directory("/m/sub", client.directory().with_new_file("old", "old"))
+    two = one.with_mounted_secret("/m/secret", client.set_secret("below", "value"))
+    above = two.with_mounted_directory("/m", tree)
+    assert await above.mounts() == ["/m"]
+    assert await above.with_exec(["ls", "/m/sub"]).stdout() == "b.txt\n"
+    assert await above.with_exec(sh("wc -c < /m/secret")).stdout() == "5\n"
+    again = above.with_mounted_directory("/m/sub", client.directory().with_new_file("new", "new"))
+    assert await again.mounts() == ["/m", "/m/sub"]
+    assert await again.with_exec(["ls", "/m/sub"]).stdout() == "new\n"
+
+
+async def test_a_file_that_is_removed_is_removed_below_its_mount_too(
+    base: dagger.Container, tree: dagger.Directory
+) -> None:
+    one = base.with_new_file("/place/f", "below").with_mounted_file("/place/f", tree.file("a.txt"))
+    gone = one.without_file("/place/f")
+    assert await gone.mounts() == []
+    assert await gone.directory("/place").entries() == []
+
+
 # -- directories ------------------------------------------------------------------------------
 
 
@@ -135,6 +158,17 @@ async def test_owners_that_are_not_there(
 ) -> None:
     one = base.with_mounted_directory("/m", tree, owner=owner).with_exec(["true"])
     assert said in str(await failure(one.sync()))
+
+
+async def test_a_mounted_directory_with_an_owner_keeps_its_mode(
+    client: dagger.Client, base: dagger.Container
+) -> None:
+    made = client.directory().with_new_directory("d", permissions=0o745)
+    part = made.with_new_file("d/f", "f", permissions=0o645).directory("d")
+    one = base.with_mounted_directory("/m", part, owner="7:8")
+    one = one.with_mounted_cache("/c", client.cache_volume(unique()), source=part, owner="7:8")
+    ran = one.with_exec(sh("stat -c '%u:%g %a' /m /m/f /c /c/f"))
+    assert await ran.stdout() == "7:8 745\n7:8 645\n7:8 745\n7:8 645\n"
 
 
 async def test_without_an_owner_everything_is_root_s_whoever_runs_commands(

@@ -138,6 +138,18 @@ async def test_the_command_of_a_service(base: dagger.Container) -> None:
         assert (error.exit_code, error.stderr) == (code, said)
 
 
+async def test_an_image_is_started_as_it_is_meant_to_be(base: dagger.Container) -> None:
+    image = base.with_entrypoint(sh("echo EP $0 $@ >&2; exit 7")).with_default_args(["made"])
+    pulled = base.import_(image.as_tarball()).with_exposed_port(8000)
+    for service, code, said in (
+        (pulled.as_service(), 7, "EP made\n"),
+        (pulled.as_service(args=sh("echo ARGS >&2; exit 9")), 9, "ARGS\n"),
+        (pulled.with_default_args(sh("echo OWN >&2; exit 8")).as_service(), 8, "OWN\n"),
+    ):
+        error = await exec_error(service.start())
+        assert (error.exit_code, error.stderr) == (code, said)
+
+
 async def test_a_service_without_a_command(base: dagger.Container) -> None:
     for container in (base, base.with_exec(["sleep", "33"])):
         message = str(await failure(container.as_service().start()))

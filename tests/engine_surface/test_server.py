@@ -77,6 +77,8 @@ def test_variables_and_operation_names(serve: Any) -> None:
         query = "query a{envFile{id}} query b($n: String!){container{label(name:$n)}}"
         answer = await ask(client, running, query, variables={"n": "me"}, operationName="b")
         assert answer["data"]["container"]["label"]
+        # As Go's clients say that they name none.
+        assert (await ask(client, running, "{version}", operationName=""))["data"]["version"]
 
     with_server(serve, test)
 

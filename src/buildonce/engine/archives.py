@@ -20,6 +20,9 @@ from buildonce.engine.errors import QueryFailed
 MAX_BLOB = 16 << 30  # bytes
 MAX_DOCUMENT = 8 << 20  # bytes of a manifest, index or configuration
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_TIME_OF_WRITING = re.compile(
+    rb'(?<="org\.opencontainers\.image\.created":")\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ(?=")'
+)
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -36,6 +39,20 @@ class Unpacked:
 
     digest: str
     config: bytes
+
+
+def date_index(archive: Path) -> None:
+    """Set the time of writing in an archive's index, in place, to one that is always the same.
+
+    The same image then has the same archive, and what is made of that comes from the cache.
+    """
+    with tarfile.open(archive) as tar:
+        start, size = next((m.offset_data, m.size) for m in tar if m.name == "index.json")
+    with archive.open("r+b") as file:
+        file.seek(start)
+        index = file.read(size)
+        file.seek(start)
+        file.write(_TIME_OF_WRITING.sub(b"1970-01-01T00:00:00Z", index))
 
 
 def unpack(archive: Path, layout: Path, platform: str, tag: str = "") -> Unpacked:

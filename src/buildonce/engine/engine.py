@@ -263,16 +263,20 @@ class Engine:
         return await inspection.exists(self, output, path, kind, follow=follow)
 
     async def expect(self, expected: Expected) -> None:
-        """Make sure that a directory, or else a file, is where one is expected.
+        """Make sure that a directory, a file, or nothing is where that is expected.
 
         Raises:
-            QueryFailed: nothing is there, or the other kind of thing.
+            QueryFailed: something else is.
         """
         await self.remember(expected, lambda: self._expect(expected))
 
     async def _expect(self, expected: Expected) -> None:
         output, path, shown = expected.output, expected.path, expected.shown
         await self.reference(output)
+        if expected.directory is None:
+            if await self._occupied(output, path):
+                raise QueryFailed(f"{shown}: file exists")
+            return
         if path == "/" and expected.directory:
             return
         try:
@@ -283,6 +287,14 @@ class Engine:
             raise QueryFailed(f"path {shown} is a file, not a directory")
         if not expected.directory and found.is_dir:
             raise QueryFailed(f"path {shown} is a directory, not a file")
+
+    async def _occupied(self, output: Output | None, path: str) -> bool:
+        """Whether anything is there, a link that leads nowhere too."""
+        folder, _, name = path.rpartition("/")
+        try:
+            return any(one.path == name for one in await self.entries(output, folder or "/"))
+        except QueryFailed:
+            return False
 
     async def numeric_owner(self, rootfs: Output | None, owner: str) -> str:
         """`user[:group]` as numbers, names looked up in the root file system."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _PROCESS = re.compile(r'process "/\.buildonce/shim" did not complete successfully: ')
 
 # What the shim leaves; the last one only if the shim itself has failed.
+MAX_IN_ERROR = 100 << 10  # bytes of output; as Dagger limits it
 _FILES = ("o/stdout", "o/stderr", "o/exit", "o/error")
 
 _NOBODY = re.compile(r"unable to find (?:user|group) .*")
@@ -56,7 +57,7 @@ async def explain(engine: Engine, error: BuildonceError, output: Output) -> Quer
         if not (error.vertex and engine.steps.last_words(error.vertex)):
             raise unread from error
         files = {}
-    stdout, stderr, exit_code, cause = (text(files.get(name, b"")) for name in _FILES)
+    stdout, stderr, exit_code, cause = (text(last_of(files.get(name, b""))) for name in _FILES)
     if cause:
         return ExecFailed(args, -1, "", "", message=cause)
     if not exit_code and error.vertex:
@@ -65,6 +66,14 @@ async def explain(engine: Engine, error: BuildonceError, output: Output) -> Quer
     code = int(exit_code or error.exit_status)
     said = f"exit code: {code}{await engine.services.last_words(output)}"
     return ExecFailed(args, code, stdout.strip(), stderr.strip(), message=said)
+
+
+def last_of(data: bytes) -> bytes:
+    """`data`, or where it is more than an error's message holds, its end."""
+    if len(data) <= MAX_IN_ERROR:
+        return data
+    omitted = b"[omitting %d bytes]..." % (len(data) - MAX_IN_ERROR)
+    return omitted + data[len(data) - MAX_IN_ERROR + len(omitted) :]
 
 
 def with_image(message: str, output: Output | None) -> str:

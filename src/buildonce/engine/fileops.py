@@ -183,9 +183,11 @@ class FileActions:
         action.mkfile.timestamp = -1
         self._owner(action.mkfile.owner, owner)
 
-    def symlink(self, target: str, path: str) -> FileActions:
+    def symlink(self, target: str, path: str, expected: Expected | None = None) -> FileActions:
         """Make a symbolic link at `path` that points to `target`."""
         self._settle()
+        if expected is not None:
+            self._expects.append(expected)
         action = self._action()
         action.symlink.oldpath = target
         action.symlink.newpath = path

@@ -106,6 +106,8 @@ async def search(
     """The lines in `directory` that match `pattern`."""
     if directory.output is None:
         return []
+    if settings.pop("skip_ignored"):
+        settings["skip"] = await _not_searched(engine, directory)
     question = {"root": directory.path, "pattern": pattern, **settings}
     return [
         Found(
@@ -119,15 +121,29 @@ async def search(
     ]
 
 
+async def _not_searched(engine: Engine, directory: DirectoryState) -> list[str]:
+    """What ripgrep leaves out: `.gitignore` counts in a repository, the others anywhere."""
+    names = [NAME, ".ignore", ".rgignore"]  # the last of them has the last word
+    found = await ask(engine, directory.output, "ignores", {"root": directory.path, "names": names})
+    rules: dict[str, str] = {}
+    for name in names if found["git"] else names[1:]:
+        for path, content in found["ignores"].items():
+            folder, _, file = path.rpartition("/")
+            if file == name:
+                place = f"{folder}/{NAME}" if folder else NAME
+                rules[place] = f"{rules.get(place, '')}\n{content}"
+    return [path.rstrip("/") for path in ignored_paths(found["paths"], rules)]
+
+
 async def ignored(engine: Engine, directory: DirectoryState) -> Sequence[str]:
     """The paths that the directory's own `.gitignore` files rule out, as exclude patterns."""
-    settings = {"root": directory.path}
-    found = await ask(engine, directory.output, "gitignores", settings)
-    return ignored_paths(found["paths"], found["ignores"])
+    settings = {"root": directory.path, "names": [NAME]}
+    found = await ask(engine, directory.output, "ignores", settings)
+    return [literal(path.rstrip("/")) for path in ignored_paths(found["paths"], found["ignores"])]
 
 
 def ignored_paths(paths: Sequence[str], ignores: Mapping[str, str]) -> list[str]:
-    """Which of `paths` git would ignore, the outermost of each tree, as exclude patterns.
+    """Which of `paths` git would ignore, the outermost of each tree.
 
     Args:
         paths: sorted; folders end with a slash.
@@ -144,7 +160,7 @@ def ignored_paths(paths: Sequence[str], ignores: Mapping[str, str]) -> list[str]
             gone.append(path)
         elif path.endswith("/"):
             levels[path] = level.inside(path, _encoded(ignores.get(path + NAME)))
-    return [literal(path.rstrip("/")) for path in gone]
+    return gone
 
 
 def _encoded(text: str | None) -> bytes | None:

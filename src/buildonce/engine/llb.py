@@ -25,12 +25,15 @@ class Expected:
     """That a directory, or else a file, is at a path, which `shown` is the user's name for.
 
     The graph cannot say it: where a directory is meant, a file is copied without complaint.
+
+    Attributes:
+        directory: None: nothing may be there, and `shown` is what is tried.
     """
 
     output: Output | None
     path: str
     shown: str
-    directory: bool
+    directory: bool | None
 
 
 @dataclass(frozen=True, slots=True)

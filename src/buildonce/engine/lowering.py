@@ -154,6 +154,7 @@ def run(engine: Engine, container: ContainerState, command: Command) -> Containe
         rootfs=Output(made, root),
         mounts=_after(container.mounts, made, first=out + 1),
         last=ExecState(command.args, Output(made, out)),
+        address=None,
     )
 
 

@@ -20,15 +20,17 @@ def expand_variables(container: ContainerState, text: str) -> str:
     """`text` with `$NAME` and `${NAME}` replaced from the container's variables; unknown: empty.
 
     Raises:
-        QueryFailed: a variable is a secret, which would get into graphs and logs.
+        QueryFailed: a variable is a secret, which would get into graphs and logs, or volatile,
+            which would get into cache keys.
     """
     env = dict(container.image.env)
-    secrets = {name for name, _ in container.secrets}
+    kinds = dict.fromkeys((name for name, _ in container.volatile), "volatile")
+    kinds |= dict.fromkeys((name for name, _ in container.secrets), "secret")
 
     def value(found: re.Match[str]) -> str:
         name = found[1] or found[2] or ""
-        if name in secrets:
-            raise QueryFailed(f'expand cannot be used with secret env variable "{name}"')
+        if name in kinds:
+            raise QueryFailed(f'expand cannot be used with {kinds[name]} env variable "{name}"')
         return env.get(name, "")
 
     return _VARIABLE.sub(value, text)
@@ -39,12 +41,17 @@ def resolve(container: ContainerState, path: str, expand: bool = False) -> str:
     return absolute(expand_variables(container, path) if expand else path, container.workdir)
 
 
+def is_part(mount: Mount) -> bool:
+    """Whether the mount is a part of the file system, and not only there for commands."""
+    return mount.kind not in (MountKind.SECRET, MountKind.SOCKET)
+
+
 def mount_of(container: ContainerState, path: str) -> Mount | None:
     """The mount that `path` lies in: the innermost, and of those at one place the last."""
     found: Mount | None = None
     for mount in container.mounts:
-        if mount.kind in (MountKind.SECRET, MountKind.SOCKET):
-            continue  # no part of the file system for anything but commands
+        if not is_part(mount):
+            continue
         inside = path == mount.target or path.startswith(mount.target.rstrip("/") + "/")
         if inside and (found is None or len(mount.target) >= len(found.target)):
             found = mount

@@ -264,7 +264,7 @@ def _question(body: bytes) -> tuple[str, dict[str, Any] | None, str | None]:
         raise ValueError("variables must be an object")
     if operation is not None and not isinstance(operation, str):
         raise ValueError("operationName must be a string")
-    return message["query"], variables, operation
+    return message["query"], variables, operation or None  # "": as clients of Go send none
 
 
 async def _read(request: Request, limit: int) -> bytes:

@@ -187,6 +187,7 @@ class ContainerState:
         volatile: variables that commands see and no cache key knows of.
         epoch: seconds that every timestamp of a published image is set to; None keeps them.
         base: configuration of the image it was made from, whose layers keep theirs.
+        own_command: the default arguments were set here and not by an image.
     """
 
     platform: str
@@ -202,6 +203,7 @@ class ContainerState:
     address: str | None = None
     epoch: int | None = None
     base: bytes = b""
+    own_command: bool = False
 
     @property
     def workdir(self) -> str:
@@ -220,7 +222,7 @@ class ServiceState:
     """
 
     identity: str
-    container: ContainerState | None = None
+    container: ContainerState | None = field(default=None, compare=False)
     args: tuple[str, ...] = ()
     hostname: str = ""
     host: str = ""

@@ -18,7 +18,6 @@ from buildonce.engine.fileops import FileActions
 from buildonce.engine.merging import merged
 from buildonce.engine.operations import operation
 from buildonce.engine.operations.directory import diff_, edited, present
-from buildonce.engine.operations.file import contents
 from buildonce.engine.states import ChangesetState, DirectoryState, FileState
 from buildonce.engine.worktrees import Difference, difference, git, outermost, sent, written
 from buildonce.engine.worktrees import edited as worked_on
@@ -228,14 +227,18 @@ async def with_changesets(
 
 @operation("Directory.withPatchFile")
 async def with_patch_file(engine: Engine, self: DirectoryState, patch: FileState) -> DirectoryState:
-    return await with_patch(engine, self, await contents(engine, patch))
+    await present(engine, patch)
+    return await _patched(engine, self, await engine.read(patch.output, patch.path))
 
 
 @operation("Directory.withPatch")
 async def with_patch(engine: Engine, self: DirectoryState, patch: str) -> DirectoryState:
-    if not patch:
+    return await _patched(engine, self, patch.encode(errors="surrogateescape"))
+
+
+async def _patched(engine: Engine, self: DirectoryState, data: bytes) -> DirectoryState:
+    if not data:
         return self
-    data = patch.encode(errors="surrogateescape")
     touched = await _touched(engine, data)
 
     async def work(folder: Path) -> None:

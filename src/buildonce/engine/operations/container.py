@@ -186,16 +186,21 @@ async def entrypoint(engine: Engine, self: ContainerState) -> list[str]:
 def with_entrypoint(
     engine: Engine, self: ContainerState, args: Sequence[str], keep_default_args: bool = False
 ) -> ContainerState:
-    command = self.image.command if keep_default_args else ()
-    return with_image(self, entrypoint=tuple(args), command=command)
+    return _with_entrypoint(self, args, keep_default_args)
+
+
+def _with_entrypoint(
+    container: ContainerState, args: Sequence[str], keep_default_args: bool
+) -> ContainerState:
+    changed = with_image(container, entrypoint=tuple(args))
+    return changed if keep_default_args else _without_default_args(changed)
 
 
 @operation("Container.withoutEntrypoint")
 def without_entrypoint(
     engine: Engine, self: ContainerState, keep_default_args: bool = False
 ) -> ContainerState:
-    command = self.image.command if keep_default_args else ()
-    return with_image(self, entrypoint=(), command=command)
+    return _with_entrypoint(self, (), keep_default_args)
 
 
 @operation("Container.defaultArgs")
@@ -205,12 +210,16 @@ async def default_args(engine: Engine, self: ContainerState) -> list[str]:
 
 @operation("Container.withDefaultArgs")
 def with_default_args(engine: Engine, self: ContainerState, args: Sequence[str]) -> ContainerState:
-    return with_image(self, command=tuple(args))
+    return replace(with_image(self, command=tuple(args)), own_command=True)
 
 
 @operation("Container.withoutDefaultArgs")
 def without_default_args(engine: Engine, self: ContainerState) -> ContainerState:
-    return with_image(self, command=())
+    return _without_default_args(self)
+
+
+def _without_default_args(container: ContainerState) -> ContainerState:
+    return replace(with_image(container, command=()), own_command=False)
 
 
 # -- labels, annotations, ports ---------------------------------------------------------------

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from buildonce.engine import inspection
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.inspection import There
 from buildonce.engine.operations import operation
-from buildonce.engine.operations.directory import copied, written
-from buildonce.engine.paths import edit, locate, parent, resolve
+from buildonce.engine.operations.directory import copied, linked, written
+from buildonce.engine.paths import (
+    edit,
+    expand_variables,
+    locate,
+    mount_of,
+    parent,
+    resolve,
+)
 from buildonce.engine.states import ContainerState, DirectoryState, FileState
 
 
@@ -149,10 +157,13 @@ async def with_new_file(
 def with_symlink(
     engine: Engine, self: ContainerState, target: str, link_name: str, expand: bool = False
 ) -> ContainerState:
+    target = expand_variables(self, target) if expand else target
+    place = resolve(self, link_name, expand)
+    output, _ = locate(self, place)
     return edit(
         self,
-        resolve(self, link_name, expand),
-        lambda actions, at: actions.mkdir(parent(at)).symlink(target, at),
+        place,
+        lambda actions, at: linked(actions.mkdir(parent(at)), output, target, at),
     )
 
 
@@ -160,11 +171,10 @@ def with_symlink(
 def without_path(
     engine: Engine, self: ContainerState, path: str, expand: bool = False
 ) -> ContainerState:
-    return edit(
-        self,
-        resolve(self, path, expand),
-        lambda actions, at: actions.remove(at, wildcard="*" in path),
-    )
+    place = resolve(self, path, expand)
+    if (mount := mount_of(self, place)) is not None and mount.target == place:
+        self = replace(self, mounts=tuple(m for m in self.mounts if m is not mount))
+    return edit(self, place, lambda actions, at: actions.remove(at, wildcard="*" in path))
 
 
 @operation("Container.withoutFiles")

@@ -11,7 +11,7 @@ from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.fileops import FileActions, Owner, apart
 from buildonce.engine.inspection import Found, There
-from buildonce.engine.llb import Expected, diff
+from buildonce.engine.llb import Expected, Output, diff
 from buildonce.engine.operations import operation
 from buildonce.engine.paths import at_root, parent
 from buildonce.engine.states import DirectoryState, FileState, absolute
@@ -138,6 +138,8 @@ async def stat(
     engine: Engine, self: DirectoryState, path: str, do_not_follow_symlinks: bool = False
 ) -> There:
     await present(engine, self)
+    if not path:
+        raise QueryFailed("stat : no such file or directory")
     at = inside(self, path)
     return await inspection.there(engine, self.output, at, path, follow=not do_not_follow_symlinks)
 
@@ -294,7 +296,7 @@ def with_new_file(
 ) -> DirectoryState:
     at = inside(self, path)
     if len(at.rpartition("/")[2].encode()) > MAX_NAME:
-        raise QueryFailed(f"file name length exceeds the maximum of {MAX_NAME} bytes")
+        raise QueryFailed(f"File name length exceeds the maximum supported {MAX_NAME} characters")
     actions = written(FileActions(self.output, self.expected), at, contents, mode=permissions)
     return edited(self, actions)
 
@@ -320,7 +322,12 @@ def with_symlink(
     actions = FileActions(self.output, self.expected)
     if parent(at) != "/":
         actions = actions.mkdir(parent(at))
-    return edited(self, actions.symlink(target, at))
+    return edited(self, linked(actions, self.output, target, at))
+
+
+def linked(actions: FileActions, output: Output | None, target: str, at: str) -> FileActions:
+    """A link at `at`, where `output` must have nothing yet."""
+    return actions.symlink(target, at, Expected(output, at, f"symlink {target} {at}", None))
 
 
 @operation("Directory.withTimestamps")

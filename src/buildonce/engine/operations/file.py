@@ -125,6 +125,8 @@ async def with_replaced(
     text = (await engine.read(self.output, self.path, limit=MAX_CONTENTS)).decode()
     skipped = "".join(_lines(text)[: max(0, (first_from or 1) - 1)])
     rest = text[len(skipped) :]
+    if all and search and search not in rest:
+        return self
     if not search or search not in rest:
         raise QueryFailed("search string not found")
     if not all and first_from is None and rest.count(search) > 1:

@@ -9,7 +9,7 @@ from buildonce.engine.errors import QueryFailed
 from buildonce.engine.fileops import FileActions, Owner
 from buildonce.engine.llb import Output
 from buildonce.engine.operations import operation
-from buildonce.engine.paths import at_root, owner_of, resolve
+from buildonce.engine.paths import at_root, is_part, owner_of, resolve
 from buildonce.engine.states import (
     CacheState,
     ContainerState,
@@ -23,15 +23,20 @@ from buildonce.engine.states import (
 
 
 def mounted(container: ContainerState, mount: Mount) -> ContainerState:
-    """`container` with `mount`, instead of one that was at the same path."""
-    kept = tuple(m for m in container.mounts if m.target != mount.target)
+    """`container` with `mount`, instead of one that was at the same path, or hidden below it."""
+    below = f"{mount.target.rstrip('/')}/"
+    kept = tuple(
+        m
+        for m in container.mounts
+        if m.target != mount.target
+        and not (is_part(m) and is_part(mount) and m.target.startswith(below))
+    )
     return replace(container, mounts=(*kept, mount), address=None)
 
 
 @operation("Container.mounts")
 async def mounts(engine: Engine, self: ContainerState) -> list[str]:
-    hidden = (MountKind.SECRET, MountKind.SOCKET)
-    return [mount.target for mount in self.mounts if mount.kind not in hidden]
+    return [mount.target for mount in self.mounts if is_part(mount)]
 
 
 @operation("Container.withMountedDirectory")
@@ -55,16 +60,13 @@ async def with_mounted_directory(
 
 
 def _owned(source: DirectoryState, owner: Owner | None) -> Output:
-    """`/mounted`: the directory and all in it, belonging to `owner`."""
-    actions = FileActions(None).mkdir("/mounted", owner=owner)
-    if source.output is not None:
+    """`/mounted`: the directory, with its mode, and all in it, belonging to `owner`."""
+    actions = FileActions(None)
+    if source.output is None:
+        actions = actions.mkdir("/mounted", owner=owner)
+    else:
         actions = actions.copy(
-            source.output,
-            source.path,
-            "/mounted",
-            contents=True,
-            owner=owner,
-            expected=source.expected,
+            source.output, source.path, "/mounted", owner=owner, expected=source.expected
         )
     return actions.done(platform=source.platform)
 

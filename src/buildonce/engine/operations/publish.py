@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 
 from buildonce.engine import images, llb, platforms
-from buildonce.engine.archives import unpack
+from buildonce.engine.archives import date_index, unpack
 from buildonce.engine.buildkit import Export
 from buildonce.engine.buildkit.filesend import FileSink
 from buildonce.engine.engine import Engine
@@ -20,7 +20,7 @@ from buildonce.engine.fileops import FileActions
 from buildonce.engine.llb import Output
 from buildonce.engine.lowering import wrap
 from buildonce.engine.operations import operation
-from buildonce.engine.paths import at_root
+from buildonce.engine.paths import at_root, expand_variables
 from buildonce.engine.references import normalize
 from buildonce.engine.states import (
     ContainerState,
@@ -203,6 +203,8 @@ async def archive(
     # The first is an OCI layout too, which `docker load` reads besides; it holds one image only.
     kind = "docker" if len(containers) == 1 else "oci"
     await _export(engine, containers, Export(kind, attributes, FileSink(path)))
+    path.chmod(0o600)  # as Dagger's
+    await anyio.to_thread.run_sync(lambda: date_index(path))
 
 
 @operation("Container.export")
@@ -215,7 +217,7 @@ async def export(
     media_types: str | None = None,
     expand: bool = False,
 ) -> str:
-    target = engine.exports.target(path)
+    target = engine.exports.target(expand_variables(self, path) if expand else path)
     if target.is_dir():
         raise QueryFailed(f"cannot export the image to {path}: it is a directory")
     await anyio.to_thread.run_sync(lambda: target.parent.mkdir(parents=True, exist_ok=True))

@@ -46,7 +46,7 @@ def file(
     engine: Engine, self: None, name: str, contents: str, permissions: int | None = 0o644
 ) -> FileState:
     if "/" in name or name in ("", ".", ".."):
-        raise QueryFailed(f"{name!r} is not a file name: it must not hold a slash")
+        raise QueryFailed(f"{name!r} is not a file name: it must not contain a directory")
     actions = FileActions(None).mkfile(
         f"/{name}", contents.encode(), mode=0o644 if permissions is None else permissions
     )

@@ -29,6 +29,8 @@ def as_service(
 ) -> ServiceState:
     if experimental_privileged_nesting:
         raise NotServed("Container.asService(experimentalPrivilegedNesting:)")
+    if not args and not self.own_command:
+        use_entrypoint = True  # as the image is meant to be started
     try:
         command = arguments(self, args, use_entrypoint=use_entrypoint, expand=expand)
     except NoCommand:

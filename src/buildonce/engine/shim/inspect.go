@@ -38,7 +38,8 @@ type question struct {
 	Multiline   bool     `json:"multiline"`
 	Dotall      bool     `json:"dotall"`
 	Insensitive bool     `json:"insensitive"`
-	SkipIgnored bool     `json:"skip_ignored"`
+	Skip        []string `json:"skip"`
+	Names       []string `json:"names"`
 	SkipHidden  bool     `json:"skip_hidden"`
 	FilesOnly   bool     `json:"files_only"`
 	Limit       *int     `json:"limit"`
@@ -46,11 +47,11 @@ type question struct {
 }
 
 var questions = map[string]func(question) (any, error){
-	"glob":       askGlob,
-	"digest":     askDigest,
-	"search":     askSearch,
-	"stat":       askStat,
-	"gitignores": askGitignores,
+	"glob":    askGlob,
+	"digest":  askDigest,
+	"search":  askSearch,
+	"stat":    askStat,
+	"ignores": askIgnores,
 }
 
 // inspect answers one question; its exit code is 0 also when the answer is that it cannot be
@@ -83,6 +84,12 @@ func inspect(name, settings string) int {
 
 // resolve finds the real place of a path of the tree, following links inside the tree only.
 func resolve(name string, followLast bool) (string, error) {
+	return resolveIn("", name, followLast)
+}
+
+// resolveIn does so for a path of a folder of the tree (a real place), which links cannot leave.
+func resolveIn(folder, name string, followLast bool) (string, error) {
+	top := treeRoot + strings.TrimSuffix(folder, "/")
 	parts := strings.Split(strings.Trim(path.Clean("/"+name), "/"), "/")
 	current, links := "/", 0
 	for len(parts) > 0 {
@@ -96,7 +103,7 @@ func resolve(name string, followLast bool) (string, error) {
 			continue
 		}
 		next := path.Join(current, part)
-		info, err := os.Lstat(treeRoot + next)
+		info, err := os.Lstat(top + next)
 		if err != nil {
 			return "", err
 		}
@@ -107,7 +114,7 @@ func resolve(name string, followLast bool) (string, error) {
 		if links++; links > 40 {
 			return "", errors.New("too many levels of symbolic links")
 		}
-		target, err := os.Readlink(treeRoot + next)
+		target, err := os.Readlink(top + next)
 		if err != nil {
 			return "", err
 		}
@@ -265,7 +272,11 @@ func askDigest(q question) (any, error) {
 			if _, err := io.Copy(content, file); err != nil {
 				return err
 			}
-			fmt.Fprintf(sum, "%x\n", content.Sum(nil))
+			if q.ContentOnly {
+				sum.Write(content.Sum(nil)) // Dagger's is such a digest of a digest
+			} else {
+				fmt.Fprintf(sum, "%x\n", content.Sum(nil))
+			}
 		default:
 			fmt.Fprintln(sum)
 		}
@@ -335,6 +346,14 @@ func askSearch(q question) (any, error) {
 	if len(roots) == 0 {
 		roots = []string{""}
 	}
+	folder, err := resolve(q.Root, true)
+	if err != nil {
+		return nil, fmt.Errorf("%s: no such file or directory", q.Root)
+	}
+	skipped := map[string]bool{}
+	for _, name := range q.Skip {
+		skipped[name] = true
+	}
 	results := []found{}
 	visit := func(name string) error {
 		if len(globs) > 0 {
@@ -346,11 +365,11 @@ func askSearch(q question) (any, error) {
 				return nil
 			}
 		}
-		real, err := resolve(path.Join(q.Root, name), true)
+		real, err := resolveIn(folder, name, true)
 		if err != nil {
 			return nil
 		}
-		data, err := os.ReadFile(treeRoot + real)
+		data, err := os.ReadFile(treeRoot + path.Join(folder, real))
 		if err != nil || bytes.IndexByte(data, 0) >= 0 {
 			return nil // what cannot be read as text is not searched
 		}
@@ -374,10 +393,11 @@ func askSearch(q question) (any, error) {
 		if root != "" && (root == ".." || strings.HasPrefix(path.Clean(root), "../")) {
 			return nil, fmt.Errorf("path cannot escape directory: %s", root)
 		}
-		real, err := resolve(path.Join(q.Root, clean), true)
+		real, err := resolveIn(folder, clean, true)
 		if err != nil {
 			return nil, fmt.Errorf("%s: no such file or directory", root)
 		}
+		real = path.Join(folder, real)
 		if info, err := os.Lstat(treeRoot + real); err == nil && !info.IsDir() {
 			err = visit(clean)
 			if err == errEnough {
@@ -385,8 +405,9 @@ func askSearch(q question) (any, error) {
 			}
 			continue
 		}
-		err = walkTree(path.Join(q.Root, clean), func(name string, entry fs.DirEntry) error {
-			if q.SkipHidden && strings.HasPrefix(path.Base(name), ".") {
+		err = walkTree(real, func(name string, entry fs.DirEntry) error {
+			hidden := q.SkipHidden && strings.HasPrefix(path.Base(name), ".")
+			if hidden || skipped[path.Join(clean, name)] {
 				if entry.IsDir() {
 					return fs.SkipDir
 				}
@@ -452,9 +473,14 @@ func text(data []byte) string {
 	return strings.ToValidUTF8(string(data), "\uFFFD")
 }
 
-func askGitignores(q question) (any, error) {
+// askIgnores lists a tree, and what its files of those names say.
+func askIgnores(q question) (any, error) {
 	ignores := map[string]string{}
 	paths := []string{}
+	wanted := map[string]bool{}
+	for _, name := range q.Names {
+		wanted[name] = true
+	}
 	err := walkTree(q.Root, func(name string, entry fs.DirEntry) error {
 		if entry.IsDir() {
 			if path.Base(name) == ".git" {
@@ -463,7 +489,7 @@ func askGitignores(q question) (any, error) {
 			name += "/"
 		}
 		paths = append(paths, name)
-		if path.Base(name) == ".gitignore" && entry.Type().IsRegular() {
+		if wanted[path.Base(name)] && entry.Type().IsRegular() {
 			data, err := os.ReadFile(path.Join(treeRoot, q.Root, name))
 			if err != nil {
 				return err
@@ -473,5 +499,6 @@ func askGitignores(q question) (any, error) {
 		return nil
 	})
 	sort.Strings(paths)
-	return map[string]any{"ignores": ignores, "paths": paths}, err
+	_, missing := os.Lstat(path.Join(treeRoot, q.Root, ".git"))
+	return map[string]any{"ignores": ignores, "paths": paths, "git": missing == nil}, err
 }

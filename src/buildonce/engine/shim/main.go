@@ -7,7 +7,7 @@
 //	shim wait [--timeout 60s] PORT[/tcp|/udp]...
 //	                            return when something listens on every port
 //	shim read FILE...           print each file's size in a line (-1: not there), then its bytes
-//	shim glob|digest|search|stat|gitignores SETTINGS
+//	shim glob|digest|search|stat|ignores SETTINGS
 //	                            answer a question about a tree (see inspect.go)
 //	shim check                  as without arguments, then print the exit code and end with 0: the
 //	                            daemon ends a whole container when a process in it fails
