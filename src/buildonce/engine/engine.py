@@ -198,9 +198,10 @@ class Engine:
         definition = llb.marshal(output)
         async with self.services.in_use(output):
             try:
-                result = await self.build.solve(
+                solving = self.build.solve(
                     definition, cache_imports=self._imports, retry=not self._exports_cache
                 )
+                result = await self.services.unless_lost(output, solving)
             except BuildonceError as error:
                 if isinstance(error, SolveError) and error.exit_status is None:
                     # That may be why, and it is told in the user's words.

@@ -47,6 +47,7 @@ class Running:
         self.process: Process | None = None
         self._stack = stack
         self._over = asyncio.Event()
+        self.exit_code: int | None = None
 
     @property
     def ended(self) -> bool:
@@ -135,7 +136,7 @@ async def run_service(
 
 async def _watch(process: Process, running: Running) -> None:
     try:
-        await process.wait()
+        running.exit_code = await process.wait()
     finally:
         running.mark_ended()
 
@@ -170,7 +171,12 @@ async def _well(
             failures += 1
         if failures == check.tries:
             told = text(stdout).strip(), text(stderr).strip()
-            raise ExecFailed(check.command, int(code), *told)
+            raise ExecFailed(
+                check.command,
+                int(code),
+                *told,
+                message=f"health check errored: exit code: {code.decode()}",
+            )
         await asyncio.sleep(check.pause)
 
 

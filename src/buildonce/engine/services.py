@@ -12,10 +12,10 @@ import asyncio
 import hashlib
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from buildonce.engine import health, llb
 from buildonce.engine.errors import QueryFailed
@@ -27,8 +27,11 @@ from buildonce.engine.text import text as as_text
 if TYPE_CHECKING:
     from buildonce.engine.engine import Engine
 
+T = TypeVar("T")
+
 LINGER = 10.0  # seconds a service stays after its last user: the next is often close behind
 LAST_LINES = 40
+WATCHED = 0.25  # seconds between looks at the services of a running command
 
 # The last is what BuildKit calls a container that has no name of its own.
 _LOCALHOST = (
@@ -52,6 +55,20 @@ class _Use:
     failure: QueryFailed | None = None
     ending: asyncio.Task[None] | None = None
     log: deque[bytes] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
+
+
+@dataclass(frozen=True)
+class _Bond:
+    """A command, by its vertex, that needs a service, and what to say when that has ended."""
+
+    vertex: str
+    use: _Use
+    name: str
+    service: ServiceState
+
+
+def _name(binding: Binding) -> str:
+    return f"bound service {binding.service.name} (aliased as {binding.alias}) exited"
 
 
 class Services:
@@ -87,7 +104,7 @@ class Services:
         """The service that leads from ports of the client's machine to `upstream`."""
         chosen = tuple(forwards)
         if native:
-            chosen += tuple((p.number, p.number, "TCP") for p in ports_of(upstream))
+            chosen = tuple((p.number, p.number, "TCP") for p in ports_of(upstream)) + chosen
         elif not chosen:
             chosen = tuple((0, p.number, "TCP") for p in ports_of(upstream))
         if not chosen:
@@ -199,6 +216,54 @@ class Services:
                 words += f"\n--- last output of the service {binding.alias!r} ---\n{text}"
         return words
 
+    async def unless_lost(self, output: Output, work: Coroutine[Any, Any, T]) -> T:
+        """The answer of `work`, which solves `output`.
+
+        Raises:
+            QueryFailed: a service has ended while a command that is bound to it ran.
+        """
+        bound = [
+            _Bond(vertex.digest, self._use(one.service), _name(one), one.service)
+            for vertex in (llb.walk([output]) if self._bound else ())
+            for one in self._bound.get(vertex.digest, ())
+        ]
+        if not bound:
+            return await work
+        for bond in bound:  # a service cannot do without those that it is bound to itself
+            container = bond.service.container
+            bound += [
+                _Bond(
+                    bond.vertex, self._use(one.service), f"{bond.name}: {_name(one)}", one.service
+                )
+                for one in (container.bindings if container is not None else ())
+            ]
+        solving, watching = asyncio.ensure_future(work), asyncio.create_task(self._lost(bound))
+        try:
+            await asyncio.wait({solving, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if not solving.done():
+                raise watching.result()
+            return await solving
+        finally:
+            solving.cancel()
+            watching.cancel()
+            await asyncio.gather(solving, watching, return_exceptions=True)
+
+    async def _lost(self, bound: Sequence[_Bond]) -> QueryFailed:
+        """Wait until one of them ends while its command runs; what is to be said of it."""
+        known = [bond.use.running for bond in bound if bond.use.running and bond.use.running.ended]
+        while True:
+            await asyncio.sleep(WATCHED)
+            ended = [b for b in bound if b.use.running and b.use.running.ended]
+            for bond in (b for b in ended if b.use.running not in known):
+                running = bond.use.running
+                assert running is not None
+                await asyncio.sleep(WATCHED)  # the daemon tells late what runs
+                known.append(running)
+                if bond.use.running is running and self._engine.steps.runs(bond.vertex):
+                    code = "" if running.exit_code is None else f": exit code: {running.exit_code}"
+                    said = as_text(b"".join(bond.use.log))
+                    return QueryFailed(f"{bond.name}{code}; its last output:\n{said}")
+
     # -- by name ----------------------------------------------------------------------------
 
     async def start(self, service: ServiceState) -> Running:
@@ -214,6 +279,13 @@ class Services:
         if use is not None:
             use.pinned = False
             await self._end(use, kill=kill)
+
+    def by_name(self, host: str) -> ServiceState | None:
+        """The service that has been started and is called so."""
+        for use in self._uses.values():
+            if use.running is not None and not use.running.ended and use.service.name == host:
+                return use.service
+        return None
 
     async def running(self, service: ServiceState) -> Running:
         """The running service; started if it is not."""

@@ -32,6 +32,7 @@ class Steps:
         self._noted: set[str] = set()
         self._began = time.time()
         self._running: set[str] = set()
+        self._now: set[str] = set()
 
     def note(self, text: str) -> None:
         """Tell the user something, once."""
@@ -45,6 +46,10 @@ class Steps:
         if span is not None:
             for digest in digests:
                 self._spans.setdefault(digest, span)
+
+    def runs(self, digest: str) -> bool:
+        """Whether the step has begun and not ended, as far as the daemon has told."""
+        return digest in self._now
 
     def last_words(self, digest: str) -> str:
         """The end of what a step that failed has printed."""
@@ -66,6 +71,10 @@ class Steps:
                     internal=_COMMAND.search(name) is None,
                 )
             )
+            if vertex.HasField("started"):
+                self._now.add(vertex.digest)
+            if vertex.HasField("completed"):
+                self._now.discard(vertex.digest)
             if vertex.HasField("completed") and not vertex.error:
                 self._running.discard(vertex.digest)
                 self._said.pop(vertex.digest, None)

@@ -117,13 +117,19 @@ async def _access(
         hosts = engine.scratch_folder() / "known_hosts"
         hosts.write_text(repository.known_hosts)
         environment["GIT_SSH_COMMAND"] = f"ssh -o UserKnownHostsFile={shlex.quote(str(hosts))}"
-    if repository.service is None:
+    parts = urlsplit(repository.url)
+    service = repository.service or engine.services.by_name(parts.hostname or "")
+    if service is None:
         yield repository.url, {**environment, **_by_environment(settings)}
         return
     refuse_from_afar(engine)
-    async with engine.services.reached(repository.service) as running:
-        parts = urlsplit(repository.url)
+    async with engine.services.reached(service) as running:
         place = running.address + (f":{parts.port}" if parts.port else "")
+        if parts.scheme == "ssh":
+            place = f"{parts.username}@{place}" if parts.username else place
+            alias = f"[{parts.hostname}]:{parts.port}" if parts.port else parts.hostname or ""
+            ssh = environment.get("GIT_SSH_COMMAND", "ssh")
+            environment["GIT_SSH_COMMAND"] = f"{ssh} -o HostKeyAlias={shlex.quote(alias)}"
         environment["no_proxy"] = ",".join(
             filter(None, (os.environ.get("no_proxy"), running.address))
         )

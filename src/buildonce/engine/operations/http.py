@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import shutil
 import urllib.error
 import urllib.request
+from email.utils import mktime_tz, parsedate_tz
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +21,7 @@ from buildonce.engine.operations import operation
 from buildonce.engine.running import refuse_from_afar
 from buildonce.engine.states import FileState, SecretState, ServiceState
 
+_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 _TIMEOUT = 60.0  # seconds without a byte
 
 
@@ -36,9 +40,16 @@ async def http(
         raise QueryFailed(f"{url!r} is not an HTTP address")
     chosen = name or urlsplit(url).path.rpartition("/")[2] or "index"
     if "/" in chosen:
-        raise QueryFailed(f"{chosen!r} is not a file name: it must not hold a slash")
-    if experimental_service_host is not None:
-        folder = await _fetched(engine, url, chosen, experimental_service_host, auth_header)
+        raise QueryFailed(f"{chosen!r} is not a file name: it must not contain a directory")
+    if checksum and not _CHECKSUM.fullmatch(checksum):
+        raise QueryFailed(
+            f'invalid checksum "{checksum}": it must be sha256:<64 hexadecimal digits>'
+        )
+    service = experimental_service_host
+    if service is None:
+        service = engine.services.by_name(urlsplit(url).hostname or "")
+    if service is not None:
+        folder = await _fetched(engine, url, chosen, service, auth_header)
         (folder / chosen).chmod(0o600 if permissions is None else permissions)
         _check(folder / chosen, checksum)
         output = await engine.uploads.directory(folder, shown=url)
@@ -73,6 +84,10 @@ async def _fetched(
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
             with opener.open(request, timeout=_TIMEOUT) as answer, (folder / name).open("wb") as to:
                 shutil.copyfileobj(answer, to)
+                changed = parsedate_tz(answer.headers.get("Last-Modified", ""))
+            # As the daemon dates what it fetches: the same file is the same each time.
+            when = mktime_tz(changed) if changed else 0
+            os.utime(folder / name, (when, when))
 
         try:
             await anyio.to_thread.run_sync(fetch)
@@ -87,4 +102,4 @@ def _check(file: Path, checksum: str | None) -> None:
     if checksum:
         found = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
         if found != checksum:
-            raise QueryFailed(f"digest mismatch {found}: {checksum}")
+            raise QueryFailed(f"http checksum mismatch: expected {checksum}, got {found}")

@@ -43,6 +43,7 @@ func secretValues(spec *specification, env []string) ([][]byte, error) {
 		// White space around a value is no secret, and is often lost or added on the way.
 		if len(trimmed) <= wholeLength {
 			found[string(trimmed)] = true
+			found[string(data)] = true // printed as it is, nothing of it is left
 		}
 		lines := bytes.Split(trimmed, []byte("\n"))
 		for _, line := range lines {
