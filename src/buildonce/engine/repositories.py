@@ -107,10 +107,17 @@ async def checked_out(
     folder.mkdir()
     await git(folder, "init", "--quiet", "--initial-branch=main", "--template=")
     fetch = ["fetch", "--quiet", "--update-head-ok"]
-    fetch += [f"--depth={depth}"] if depth > 0 else []
     fetch += ["--tags"] if tags else []
     temporary = "refs/buildonce/fetched"
-    await git(folder, *fetch, address, f"{commit}:{temporary}", reaching=reaching)
+    wanted = [address, f"{commit}:{temporary}"]
+    try:
+        part = [f"--depth={depth}"] if depth > 0 else []
+        await git(folder, *fetch, *part, *wanted, reaching=reaching)
+    except QueryFailed as error:
+        if "does not support shallow" not in str(error):
+            raise
+        # A server that only hands out files: it has no single commits either, but references.
+        await git(folder, *fetch, address, f"{name}:{temporary}", reaching=reaching)
     if name == commit:
         await git(folder, "checkout", "--quiet", commit)
     else:

@@ -56,8 +56,14 @@ class Uploads:
         exclude: Sequence[str] = (),
         gitignore: bool = False,
         shown: str = "",
+        made_here: bool = False,
     ) -> Output:
-        """`root` as a source of the graph, with what `include` and `exclude` leave of it."""
+        """`root` as a source of the graph, with what `include` and `exclude` leave of it.
+
+        Args:
+            made_here: it is a new folder each time, so no earlier upload of it is looked for, and
+                equal content is the same source, in other sessions too.
+        """
         tree = await walk(
             root,
             include=list(include),
@@ -70,7 +76,8 @@ class Uploads:
             self._offered[tree.digest] = DirectorySource(tree)
             session = await self._stack.enter_async_context(self._client.session(id=session_id))
             session.directories = self.find
-        part = json.dumps([str(root.resolve()), list(include), list(exclude), gitignore])
+        place = tree.digest if made_here else str(root.resolve())
+        part = json.dumps([place, list(include), list(exclude), gitignore])
         uploaded = llb.source(
             f"local://{SOURCE}",
             {

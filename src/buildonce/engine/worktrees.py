@@ -114,7 +114,9 @@ async def written(
 
 async def sent(engine: Engine, folder: Path, *, include: Sequence[str] = ()) -> DirectoryState:
     """A folder of this machine, which must stay as it is, as a directory."""
-    output = await engine.uploads.directory(folder, include=include, shown="what git made")
+    output = await engine.uploads.directory(
+        folder, include=include, shown="what git made", made_here=True
+    )
     return DirectoryState(output, "/", engine.platform)
 
 

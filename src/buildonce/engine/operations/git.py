@@ -87,7 +87,8 @@ def git(
         http_auth_header,
         ssh_auth_socket,
         ssh_known_hosts,
-        service=experimental_service_host,
+        service=experimental_service_host
+        or engine.services.by_name(urlsplit(address).hostname or ""),
     )
 
 
@@ -118,12 +119,11 @@ async def _access(
         hosts.write_text(repository.known_hosts)
         environment["GIT_SSH_COMMAND"] = f"ssh -o UserKnownHostsFile={shlex.quote(str(hosts))}"
     parts = urlsplit(repository.url)
-    service = repository.service or engine.services.by_name(parts.hostname or "")
-    if service is None:
+    if repository.service is None:
         yield repository.url, {**environment, **_by_environment(settings)}
         return
     refuse_from_afar(engine)
-    async with engine.services.reached(service) as running:
+    async with engine.services.reached(repository.service) as running:
         place = running.address + (f":{parts.port}" if parts.port else "")
         if parts.scheme == "ssh":
             place = f"{parts.username}@{place}" if parts.username else place

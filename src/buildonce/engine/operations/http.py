@@ -52,7 +52,7 @@ async def http(
         folder = await _fetched(engine, url, chosen, service, auth_header)
         (folder / chosen).chmod(0o600 if permissions is None else permissions)
         _check(folder / chosen, checksum)
-        output = await engine.uploads.directory(folder, shown=url)
+        output = await engine.uploads.directory(folder, shown=url, made_here=True)
         return FileState(output, f"/{chosen}", engine.platform)
     attributes = {"http.filename": chosen}
     attributes["http.perm"] = oct(0o600 if permissions is None else permissions).replace("0o", "0")

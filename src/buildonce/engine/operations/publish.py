@@ -239,7 +239,7 @@ async def as_tarball(
     folder = engine.scratch_folder()
     name = "container.tar"
     await archive(engine, self, platform_variants, forced_compression, media_types, folder / name)
-    output = await engine.uploads.directory(folder, shown="image archive")
+    output = await engine.uploads.directory(folder, shown="image archive", made_here=True)
     return FileState(output, f"/{name}", engine.platform)
 
 
