@@ -114,3 +114,20 @@ async def test_a_file_of_a_service(client: dagger.Client, web: dagger.Container)
     assert await file.name() == "index.html"
     missing = client.http(url.replace("index", "none"), experimental_service_host=service)
     assert "404" in str(await failure(missing.contents()))
+
+
+async def test_a_service_that_was_started_is_found_by_its_name(
+    client: dagger.Client, web: dagger.Container
+) -> None:
+    service = await web.with_env_variable("ONE", unique()).as_service().start()
+    url = f"http://{await service.hostname()}:8000/index.html"
+    assert await client.http(url).contents() == "served"
+    wrong = f"sha256:{'0' * 64}"
+    for checksum, said in (
+        (wrong, "http checksum mismatch"),
+        (wrong, f"expected {wrong}"),
+        ("not-a-digest", 'invalid checksum "not-a-digest"'),
+    ):
+        error = await failure(client.http(url, checksum=checksum).contents())
+        assert said in str(error)
+    await service.stop()

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable
+from pathlib import Path
 
 import anyio
 import dagger
@@ -253,6 +254,27 @@ async def test_the_output_of_a_service_is_told_when_who_needs_it_fails(
     assert ("the reason" in str(error)) is on(dagger=False, embedded=True)  # Dagger: its progress
 
 
+async def test_a_command_ends_when_a_service_that_it_needs_does(base: dagger.Container) -> None:
+    one = base.with_env_variable("ONE", unique())
+    crashing = one.with_default_args(sh("sleep 2; echo crashed >&2; exit 42")).as_service()
+    between = one.with_service_binding("dep", crashing).with_default_args(["sleep", "50"])
+    for alias, service in (("db", crashing), ("app", between.as_service())):
+        command = one.with_service_binding(alias, service).with_exec(["sleep", "40"])
+        with anyio.fail_after(35):
+            message = str(await failure(command.sync()))
+        assert f"bound service {await service.hostname()} (aliased as {alias}) exited" in message
+        assert "exit code: 42" in message
+
+
+async def test_a_service_may_end_between_two_commands(base: dagger.Container) -> None:
+    one = base.with_env_variable("ONE", unique())
+    short = one.with_default_args(sh("sleep 1")).as_service()
+    bound = one.with_service_binding("short", short).with_exec(["true"])
+    later = base.with_directory("/of", bound.rootfs().directory("etc")).with_exec(["sleep", "3"])
+    await later.sync()
+    assert await bound.with_exec(["echo", "again"]).stdout() == "again\n"
+
+
 async def test_a_service_without_ports_is_not_waited_for(base: dagger.Container) -> None:
     service = await base.as_service(args=["true"]).start()
     assert await service.hostname()
@@ -326,3 +348,15 @@ async def test_a_cached_command_starts_no_service(
     assert await ask("A") == first
     broken = base.with_exposed_port(1).as_service(args=["false"])
     await failure(base.with_service_binding("x", broken).with_exec(["true"]).sync())
+
+
+async def test_the_name_of_a_service_is_the_same_in_every_session(rootfs: Path) -> None:
+    text, names = unique(), set()
+    for _ in range(2):
+        async with dagger.Connection() as client:
+            root = client.host().directory(str(rootfs))
+            start = client.container().with_rootfs(root).with_env_variable("PATH", "/bin")
+            image = client.container().with_new_file("/text", text)
+            one = start.with_mounted_file("/image.tar", image.as_tarball())
+            names.add(await one.with_default_args(["sleep", "9"]).as_service().hostname())
+    assert len(names) == 1

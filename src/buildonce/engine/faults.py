@@ -32,6 +32,7 @@ _CHECKSUM = re.compile(
     r"failed to compute cache key: (?:failed to calculate checksum of ref \S+: )?"
 )
 
+_MISMATCH = re.compile(r"digest mismatch (sha256:\w+): (sha256:\w+)")
 _NOT_GIVEN = re.compile(rf"secret {lowering.NOT_GIVEN}:(\S+): not found")
 
 # Where the daemon mounts a file system while it edits it: nothing that a user knows.
@@ -103,6 +104,7 @@ def clean(message: str) -> str:
     """BuildKit's message without its own plumbing."""
     cleaned = _MOUNTED.sub("", _PROCESS.sub("", message))
     cleaned = _CHECKSUM.sub("", cleaned)
+    cleaned = _MISMATCH.sub(r"http checksum mismatch: expected \2, got \1", cleaned)
     cleaned = _NOT_GIVEN.sub(r'secret "\1" is required, but the build was not given it', cleaned)
     for prefix in ("rpc error: code = Unknown desc = ", "failed to solve: "):
         cleaned = cleaned.replace(prefix, "")
