@@ -69,6 +69,15 @@ async def test_gitignore(client: dagger.Client, folder: Path) -> None:
     assert found == [name for name in ALL if name != "sub/x.py"]
 
 
+async def test_a_folder_that_is_ignored_is_not_there(client: dagger.Client, folder: Path) -> None:
+    (folder / ".git").mkdir()
+    (folder / "out-of-git").mkdir()
+    (folder / ".gitignore").write_text("out-of-git/\n")
+    ignored = client.host().directory(f"{folder}/out-of-git", gitignore=True)
+    error = str(await failure(ignored.entries()))
+    assert "no such file or directory" in error
+
+
 async def test_a_bad_pattern(client: dagger.Client, folder: Path) -> None:
     error = str(await failure(client.host().directory(str(folder), include=["[a-"]).id()))
     assert "pattern" in error

@@ -8,6 +8,7 @@ deeper file has spoken, so patterns are read here.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,13 +111,19 @@ def parse(text: bytes) -> list[Pattern]:
 
 def outermost(root: Path) -> tuple[Level, str]:
     """The level above `root` in its repository, and the path of `root` from the repository's top,
-    "" or ending with a slash."""
+    "" or ending with a slash.
+
+    Raises:
+        FileNotFoundError: the repository ignores `root`, so as far as it goes it is not there.
+    """
     top = next((p for p in (root, *root.parents) if (p / ".git").exists()), root)
     level = Level([], "", None)
     base = ""
     folder = top
     for name in root.relative_to(top).parts:
         level = level.inside(base, read(folder))
+        if level.ignores(base + name, directory=True):
+            raise FileNotFoundError(errno.ENOENT, "no such file or directory: git ignores it")
         folder = folder / name
         base += name + "/"
     return level, base
