@@ -170,7 +170,7 @@ async def _well(
         if time.monotonic() - begun >= check.start_period / 1e9:
             failures += 1
         if failures == check.tries:
-            told = text(stdout), text(stderr)
+            told = text(stdout).strip(), text(stderr).strip()
             raise ExecFailed(
                 check.command,
                 int(code),

@@ -250,17 +250,20 @@ class Services:
 
     async def _lost(self, bound: Sequence[_Bond]) -> QueryFailed:
         """Wait until one of them ends while its command runs; what is to be said of it."""
-        known = [bond.use.running for bond in bound if bond.use.running and bond.use.running.ended]
+
+        def ended() -> set[Running]:
+            return {b.use.running for b in bound if b.use.running and b.use.running.ended}
+
+        known = ended()
         while True:
             await asyncio.sleep(WATCHED)
-            ended = [b for b in bound if b.use.running and b.use.running.ended]
-            for bond in (b for b in ended if b.use.running not in known):
-                running = bond.use.running
-                assert running is not None
-                await asyncio.sleep(WATCHED)  # the daemon tells late what runs
-                known.append(running)
-                if bond.use.running is running and self._engine.steps.runs(bond.vertex):
-                    code = "" if running.exit_code is None else f": exit code: {running.exit_code}"
+            new = ended() - known
+            await asyncio.sleep(WATCHED if new else 0)  # the daemon tells late what runs
+            known |= new
+            for bond in bound:
+                running = bond.use.running  # by now perhaps a later one
+                if running in new and self._engine.steps.runs(bond.vertex):
+                    code = f": exit code: {running.exit_code}"
                     said = as_text(b"".join(bond.use.log))
                     return QueryFailed(f"{bond.name}{code}; its last output:\n{said}")
 

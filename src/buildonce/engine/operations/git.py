@@ -10,7 +10,6 @@ import shlex
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from buildonce.engine import llb, repositories, semver
 from buildonce.engine.engine import Engine
@@ -18,6 +17,7 @@ from buildonce.engine.errors import QueryFailed
 from buildonce.engine.fileops import FileActions
 from buildonce.engine.operations import operation
 from buildonce.engine.operations.directory import directory, with_directory, with_timestamps
+from buildonce.engine.operations.http import parts_of
 from buildonce.engine.running import refuse_from_afar
 from buildonce.engine.states import (
     ChangesetState,
@@ -88,7 +88,7 @@ def git(
         ssh_auth_socket,
         ssh_known_hosts,
         service=experimental_service_host
-        or engine.services.by_name(urlsplit(address).hostname or ""),
+        or engine.services.by_name(parts_of(address).hostname or ""),
     )
 
 
@@ -118,7 +118,7 @@ async def _access(
         hosts = engine.scratch_folder() / "known_hosts"
         hosts.write_text(repository.known_hosts)
         environment["GIT_SSH_COMMAND"] = f"ssh -o UserKnownHostsFile={shlex.quote(str(hosts))}"
-    parts = urlsplit(repository.url)
+    parts = parts_of(repository.url)
     if repository.service is None:
         yield repository.url, {**environment, **_by_environment(settings)}
         return

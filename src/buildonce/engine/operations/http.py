@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from email.utils import mktime_tz, parsedate_tz
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import anyio
 
@@ -38,7 +38,8 @@ async def http(
 ) -> FileState:
     if not url.startswith(("http://", "https://")):
         raise QueryFailed(f"{url!r} is not an HTTP address")
-    chosen = name or urlsplit(url).path.rpartition("/")[2] or "index"
+    parts = parts_of(url)
+    chosen = name or parts.path.rpartition("/")[2] or "index"
     if "/" in chosen:
         raise QueryFailed(f"{chosen!r} is not a file name: it must not contain a directory")
     if checksum and not _CHECKSUM.fullmatch(checksum):
@@ -47,7 +48,7 @@ async def http(
         )
     service = experimental_service_host
     if service is None:
-        service = engine.services.by_name(urlsplit(url).hostname or "")
+        service = engine.services.by_name(parts.hostname or "")
     if service is not None:
         folder = await _fetched(engine, url, chosen, service, auth_header)
         (folder / chosen).chmod(0o600 if permissions is None else permissions)
@@ -64,6 +65,20 @@ async def http(
     return FileState(output, f"/{chosen}", engine.platform)
 
 
+def parts_of(url: str) -> SplitResult:
+    """The parts of an address.
+
+    Raises:
+        QueryFailed: it is none.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise QueryFailed(f"{url!r} is not an address: {error}") from None
+    return parts
+
+
 async def _fetched(
     engine: Engine, url: str, name: str, service: ServiceState, header: SecretState | None
 ) -> Path:
@@ -76,8 +91,8 @@ async def _fetched(
         headers["Authorization"] = (await engine.secrets.value(header.identity)).decode()
     async with engine.services.reached(service) as running:
         place = running.address + (f":{parts.port}" if parts.port else "")
-        address = parts._replace(netloc=place).geturl()
-        request = urllib.request.Request(address, headers=headers)  # noqa: S310  # HTTP, see `http`
+        there = parts._replace(netloc=place).geturl()
+        request = urllib.request.Request(there, headers=headers)  # noqa: S310  # HTTP, see `http`
 
         def fetch() -> None:
             # No proxy: the service is on this machine.
