@@ -226,23 +226,29 @@ async def test_a_login_in_the_address_is_not_told(client: dagger.Client) -> None
         assert on(embedded=word, dagger="nothing") not in str(await failure(question))
 
 
-async def test_a_repository_of_a_service(
-    client: dagger.Client, base: dagger.Container, repository: Repository
-) -> None:
-    """Named as commands would call it; the service leads to the server of this machine."""
+@pytest.fixture
+def server(client: dagger.Client, repository: Repository) -> dagger.Service:
+    """What leads to the server of this machine that has the repository."""
     port = int(repository.url.split(":")[2].split("/")[0])
-    service = client.host().service([dagger.PortForward(backend=port, frontend=8080)])
-    url = f"{await service.endpoint(scheme='http')}/repo/.git"
-    found = client.git(url, experimental_service_host=service)
+    return client.host().service([dagger.PortForward(backend=port, frontend=8080)])
+
+
+async def test_a_repository_of_a_service(
+    client: dagger.Client, server: dagger.Service, repository: Repository
+) -> None:
+    """Named as commands would call it."""
+    url = f"{await server.endpoint(scheme='http')}/repo/.git"
+    found = client.git(url, experimental_service_host=server)
     assert await found.branch("feature").commit() == repository.first
     assert await found.tag("v1.0.0").tree(discard_git_dir=True).file("f.txt").contents() == "one\n"
 
 
 async def test_a_repository_of_a_service_in_a_container(
-    client: dagger.Client, base: dagger.Container, repository: Repository
+    client: dagger.Client,
+    base: dagger.Container,
+    server: dagger.Service,
+    repository: Repository,
 ) -> None:
-    port = int(repository.url.split(":")[2].split("/")[0])
-    server = client.host().service([dagger.PortForward(backend=port, frontend=8080)])
     relay = base.with_service_binding("server", server).with_exposed_port(8000)
     arguments = ["nc", "-ll", "-p", "8000", "-e", "/bin/shim", "connect", "server:8080"]
     service = relay.as_service(args=arguments)

@@ -53,6 +53,10 @@ def processes(folder: Path) -> list[int]:
     return found
 
 
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[1])
+
+
 def traces(folder: Path) -> list[str]:
     """What a daemon of `folder` has left on this machine."""
     bridge = Place(folder, None).tag if folder.exists() else "none"
@@ -147,7 +151,7 @@ async def test_whoever_is_killed_nothing_is_left(
     buildkitd: Path, folder: Path, graph: Any, victim: str
 ) -> None:
     user, pid = start_user(buildkitd, folder)
-    watcher = int(Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[1])
+    watcher = parent_of(pid)
     address = f"unix://{folder}/buildkitd.sock"
     ran = graph.exec(["busybox", "sleep", "1000"])
 
@@ -194,7 +198,7 @@ async def test_whoever_is_killed_nothing_is_left(
 async def test_whatever_ends_it_meanwhile_it_cleans_up(buildkitd: Path, folder: Path) -> None:
     for _ in range(3):
         user, pid = start_user(buildkitd, folder)
-        watcher = int(Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[1])
+        watcher = parent_of(pid)
         # All that ends a watcher at one time: signals, the daemon's end and that of the last user.
         os.kill(pid, signal.SIGKILL)
         user.kill()

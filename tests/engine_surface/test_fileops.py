@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildonce.engine import llb
+from buildonce.engine.apart import apart
 from buildonce.engine.buildkit.proto import ops_pb2 as pb
-from buildonce.engine.fileops import JOINED, FileActions, apart
+from buildonce.engine.fileops import JOINED, FileActions
 from buildonce.engine.llb import Output
 
 PLATFORM = "linux/amd64"

@@ -196,12 +196,12 @@ class Engine:
         self.steps.asked_for([vertex.digest for vertex in vertices])
         expected = {e for vertex in vertices for e in vertex.expects}
         definition = llb.marshal(output)
-        async with self.services.in_use(output):
+        async with self.services.in_use(output) as bonds:
             try:
                 solving = self.build.solve(
                     definition, cache_imports=self._imports, retry=not self._exports_cache
                 )
-                result = await self.services.unless_lost(output, solving)
+                result = await self.services.unless_lost(bonds, solving)
             except BuildonceError as error:
                 if isinstance(error, SolveError) and error.exit_status is None:
                     # That may be why, and it is told in the user's words.

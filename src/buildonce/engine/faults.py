@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 _PROCESS = re.compile(r'process "/\.buildonce/shim" did not complete successfully: ')
 
-# What the shim leaves; the last one only if the shim itself has failed.
 MAX_IN_ERROR = 100 << 10  # bytes of output; as Dagger limits it
+
+# What the shim leaves; the last one only if the shim itself has failed.
 _FILES = ("o/stdout", "o/stderr", "o/exit", "o/error")
 
 _NOBODY = re.compile(r"unable to find (?:user|group) .*")

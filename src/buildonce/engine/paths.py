@@ -121,6 +121,16 @@ def literal(path: str) -> str:
     return "".join(f"\\{c}" if c in "*?[]\\!" else f"[{c}]" if c.isspace() else c for c in path)
 
 
+def check_name(name: str) -> None:
+    """Make sure that `name` is that of a file, and no path.
+
+    Raises:
+        QueryFailed: it is none.
+    """
+    if "/" in name or name in ("", ".", ".."):
+        raise QueryFailed(f"{name!r} is not a file name: it must not contain a directory")
+
+
 def parent(path: str) -> str:
     """The folder that `path` is in."""
     return path.rsplit("/", 1)[0] or "/"

@@ -56,6 +56,11 @@ class _Use:
     ending: asyncio.Task[None] | None = None
     log: deque[bytes] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
 
+    @property
+    def alive(self) -> Running | None:
+        """It, unless it has not been started or has ended."""
+        return self.running if self.running is not None and not self.running.ended else None
+
 
 @dataclass(frozen=True)
 class _Bond:
@@ -63,12 +68,15 @@ class _Bond:
 
     vertex: str
     use: _Use
-    name: str
-    service: ServiceState
+    lost: str
 
 
-def _name(binding: Binding) -> str:
-    return f"bound service {binding.service.name} (aliased as {binding.alias}) exited"
+def _called(binding: Binding) -> str:
+    return f"{binding.service.name} (aliased as {binding.alias})"
+
+
+def _lost(binding: Binding) -> str:
+    return f"bound service {_called(binding)} exited"
 
 
 class Services:
@@ -147,8 +155,8 @@ class Services:
             lines.append(f"{running.address}\t{binding.alias}\n")
         # Whatever else has been started is reached by its name.
         for use in self._uses.values():
-            if use.running is not None and not use.running.ended:
-                lines.append(f"{use.running.address}\t{use.service.name}\n")
+            if (alive := use.alive) is not None:
+                lines.append(f"{alive.address}\t{use.service.name}\n")
         return "".join(lines).encode()
 
     async def _started_for(self, binding: Binding) -> Running:
@@ -163,26 +171,25 @@ class Services:
 
     def failure_of(self, output: Output) -> QueryFailed | None:
         """Why a service that `output` is bound to did not start; None if they all did."""
-        for binding in self._bindings(output) if self._bound else ():
+        for binding in self._bindings(output):
             use = self._uses.get(binding.service.identity)
             if use is not None and use.failure is not None:
-                name = f"{binding.service.name} (aliased as {binding.alias})"
-                failed = QueryFailed(f"start {name}: {use.failure}")
+                failed = QueryFailed(f"start {_called(binding)}: {use.failure}")
                 failed.extensions = use.failure.extensions
                 return failed
         return None
 
     @asynccontextmanager
-    async def in_use(self, output: Output) -> AsyncIterator[None]:
+    async def in_use(self, output: Output) -> AsyncIterator[Sequence[_Bond]]:
         """Keep the services that `output` may need for as long as this is entered."""
-        if not self._bound:
-            yield
-            return
-        uses = [self._use(binding.service) for binding in self._bindings(output)]
+        bonds = [
+            _Bond(vertex, self._use(b.service), _lost(b)) for vertex, b in self._bound_in(output)
+        ]
+        uses = {bond.use.service.identity: bond.use for bond in bonds}.values()
         for use in uses:
             use.users += 1
         try:
-            yield
+            yield bonds
         finally:
             for use in uses:
                 use.users -= 1
@@ -199,45 +206,41 @@ class Services:
             use.users -= 1
             self._perhaps_end(use)
 
+    def _bound_in(self, output: Output) -> list[tuple[str, Binding]]:
+        """What the commands that make `output` are bound to, each with its command's vertex."""
+        vertices = llb.walk([output]) if self._bound else ()
+        return [(v.digest, one) for v in vertices for one in self._bound.get(v.digest, ())]
+
     def _bindings(self, output: Output) -> list[Binding]:
-        found: dict[str, Binding] = {}
-        for vertex in llb.walk([output]):
-            for binding in self._bound.get(vertex.digest, ()):
-                found[binding.service.identity] = binding
-        return list(found.values())
+        """One for each service that they need."""
+        return list({one.service.identity: one for _, one in self._bound_in(output)}.values())
 
     async def last_words(self, output: Output) -> str:
         """The last lines of the services that a failed `output` was bound to."""
         words = ""
-        for binding in self._bindings(output) if self._bound else ():
+        for binding in self._bindings(output):
             use = self._uses.get(binding.service.identity)
             if use and use.log:
                 text = as_text(b"".join(use.log))
                 words += f"\n--- last output of the service {binding.alias!r} ---\n{text}"
         return words
 
-    async def unless_lost(self, output: Output, work: Coroutine[Any, Any, T]) -> T:
-        """The answer of `work`, which solves `output`.
+    async def unless_lost(self, bonds: Sequence[_Bond], work: Coroutine[Any, Any, T]) -> T:
+        """The answer of `work`, which runs commands that have these.
 
         Raises:
             QueryFailed: a service has ended while a command that is bound to it ran.
         """
-        bound = [
-            _Bond(vertex.digest, self._use(one.service), _name(one), one.service)
-            for vertex in (llb.walk([output]) if self._bound else ())
-            for one in self._bound.get(vertex.digest, ())
-        ]
-        if not bound:
+        if not bonds:
             return await work
-        for bond in bound:  # a service cannot do without those that it is bound to itself
-            container = bond.service.container
-            bound += [
-                _Bond(
-                    bond.vertex, self._use(one.service), f"{bond.name}: {_name(one)}", one.service
-                )
+        watched = list(bonds)
+        for bond in watched:  # a service cannot do without those that it is bound to itself
+            container = bond.use.service.container
+            watched += [
+                _Bond(bond.vertex, self._use(one.service), f"{bond.lost}: {_lost(one)}")
                 for one in (container.bindings if container is not None else ())
             ]
-        solving, watching = asyncio.ensure_future(work), asyncio.create_task(self._lost(bound))
+        solving, watching = asyncio.ensure_future(work), asyncio.create_task(self._watch(watched))
         try:
             await asyncio.wait({solving, watching}, return_when=asyncio.FIRST_COMPLETED)
             if not solving.done():
@@ -248,11 +251,11 @@ class Services:
             watching.cancel()
             await asyncio.gather(solving, watching, return_exceptions=True)
 
-    async def _lost(self, bound: Sequence[_Bond]) -> QueryFailed:
-        """Wait until one of them ends while its command runs; what is to be said of it."""
+    async def _watch(self, bonds: Sequence[_Bond]) -> QueryFailed:
+        """Wait until a service ends while its command runs; what is to be said of it."""
 
         def ended() -> set[Running]:
-            return {b.use.running for b in bound if b.use.running and b.use.running.ended}
+            return {b.use.running for b in bonds if b.use.running and b.use.running.ended}
 
         known = ended()
         while True:
@@ -260,12 +263,12 @@ class Services:
             new = ended() - known
             await asyncio.sleep(WATCHED if new else 0)  # the daemon tells late what runs
             known |= new
-            for bond in bound:
+            for bond in bonds:
                 running = bond.use.running  # by now perhaps a later one
                 if running in new and self._engine.steps.runs(bond.vertex):
-                    code = f": exit code: {running.exit_code}"
                     said = as_text(b"".join(bond.use.log))
-                    return QueryFailed(f"{bond.name}{code}; its last output:\n{said}")
+                    code = running.exit_code
+                    return QueryFailed(f"{bond.lost}: exit code: {code}; its last output:\n{said}")
 
     # -- by name ----------------------------------------------------------------------------
 
@@ -286,7 +289,7 @@ class Services:
     def by_name(self, host: str) -> ServiceState | None:
         """The service that has been started and is called so."""
         for use in self._uses.values():
-            if use.running is not None and not use.running.ended and use.service.name == host:
+            if use.alive is not None and use.service.name == host:
                 return use.service
         return None
 

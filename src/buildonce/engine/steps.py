@@ -31,8 +31,8 @@ class Steps:
         self._said: dict[str, bytes] = {}
         self._noted: set[str] = set()
         self._began = time.time()
-        self._running: set[str] = set()
-        self._now: set[str] = set()
+        self._running: set[str] = set()  # seen running, and not seen to end well
+        self._now: set[str] = set()  # those of them that have not ended
 
     def note(self, text: str) -> None:
         """Tell the user something, once."""

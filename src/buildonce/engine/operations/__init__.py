@@ -28,6 +28,7 @@ _AREAS = (
     "mounts",
     "execs",
     "directory",
+    "directory_questions",
     "found",
     "file",
     "host",

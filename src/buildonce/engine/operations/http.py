@@ -18,6 +18,7 @@ from buildonce.engine import llb
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.operations import operation
+from buildonce.engine.paths import check_name
 from buildonce.engine.running import refuse_from_afar
 from buildonce.engine.states import FileState, SecretState, ServiceState
 
@@ -40,8 +41,7 @@ async def http(
         raise QueryFailed(f"{url!r} is not an HTTP address")
     parts = parts_of(url)
     chosen = name or parts.path.rpartition("/")[2] or "index"
-    if "/" in chosen:
-        raise QueryFailed(f"{chosen!r} is not a file name: it must not contain a directory")
+    check_name(chosen)
     if checksum and not _CHECKSUM.fullmatch(checksum):
         raise QueryFailed(
             f'invalid checksum "{checksum}": it must be sha256:<64 hexadecimal digits>'
@@ -85,7 +85,7 @@ async def _fetched(
     """A folder with what a service gives out; its name leads there in this session only."""
     refuse_from_afar(engine)
     folder = engine.scratch_folder()
-    parts = urlsplit(url)
+    parts = parts_of(url)
     headers = {"Host": parts.netloc}
     if header is not None:
         headers["Authorization"] = (await engine.secrets.value(header.identity)).decode()

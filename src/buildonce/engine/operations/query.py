@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from buildonce.engine import platforms
 from buildonce.engine.engine import Engine
-from buildonce.engine.errors import QueryFailed
 from buildonce.engine.fileops import FileActions
 from buildonce.engine.operations import operation
+from buildonce.engine.paths import check_name
 from buildonce.engine.states import (
     CacheState,
     ContainerState,
@@ -45,8 +45,7 @@ def directory(engine: Engine, self: None) -> DirectoryState:
 def file(
     engine: Engine, self: None, name: str, contents: str, permissions: int | None = 0o644
 ) -> FileState:
-    if "/" in name or name in ("", ".", ".."):
-        raise QueryFailed(f"{name!r} is not a file name: it must not contain a directory")
+    check_name(name)
     actions = FileActions(None).mkfile(
         f"/{name}", contents.encode(), mode=0o644 if permissions is None else permissions
     )
