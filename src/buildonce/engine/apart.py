@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from buildonce.engine.buildkit.proto import ops_pb2 as pb
 from buildonce.engine.fileops import SCRATCH, copying
-from buildonce.engine.llb import Output, Vertex, Written, vertex, walk
+from buildonce.engine.llb import Output, Vertex, Written, changed, walk
 
 
 def apart(root: Output) -> Output:
@@ -33,10 +33,7 @@ def apart(root: Output) -> Output:
         elif inputs == list(one.inputs):
             new[one.digest] = one
             continue
-        del op.inputs[:]
-        new[one.digest] = vertex(
-            op, inputs, name=one.name, ignore_cache=one.ignore_cache, expects=one.expects
-        )
+        new[one.digest] = changed(one, op, inputs)
     return mapped([root])[0]
 
 

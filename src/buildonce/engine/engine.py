@@ -32,6 +32,7 @@ from buildonce.engine.errors import NotServed, QueryFailed
 from buildonce.engine.exports import Exports
 from buildonce.engine.faults import clean, explain, with_image
 from buildonce.engine.fileops import Owner
+from buildonce.engine.giving_way import GivingWay
 from buildonce.engine.llb import Expected, Output
 from buildonce.engine.options import EngineOptions
 from buildonce.engine.paths import owner_of
@@ -83,6 +84,7 @@ class Engine:
         self._exports_cache = options.remote_cache is not None and options.remote_cache.export
         self._scratch = Scratch()
         self.services = Services(self)
+        self.giving_way = GivingWay(self)
         self.exports = Exports(self)
         self.credentials: dict[str, tuple[str, SecretState]] = {}
         self.recipes = Recipes()
@@ -191,7 +193,12 @@ class Engine:
             self._references[output] = await self.once(key, lambda: self._solve(output))
         return self._references[output]
 
-    async def _solve(self, output: Output) -> str:
+    def as_run(self, output: Output | None) -> pb.Definition:
+        """The graph of an output that was asked for, as it was run."""
+        return llb.marshal(output and self.giving_way.applied(output))
+
+    async def _solve(self, asked: Output) -> str:
+        output = self.giving_way.applied(asked)
         vertices = list(llb.walk([output]))
         self.steps.asked_for([vertex.digest for vertex in vertices])
         expected = {e for vertex in vertices for e in vertex.expects}
@@ -204,7 +211,9 @@ class Engine:
                 result = await self.services.unless_lost(bonds, solving)
             except BuildonceError as error:
                 if isinstance(error, SolveError) and error.exit_status is None:
-                    # That may be why, and it is told in the user's words.
+                    if await self.giving_way.cleared(error, output):
+                        return await self._solve(asked)
+                    # What was expected may be why, and it is told in the user's words.
                     await self._expect_all(expected)
                 raise await explain(self, error, output) from error
         await self._expect_all(expected)

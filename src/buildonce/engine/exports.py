@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from buildonce.engine import llb
 from buildonce.engine.buildkit import Export
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.fileops import FileActions
@@ -61,7 +60,7 @@ class Exports:
         """Write a tree into a folder that is there, over what it holds."""
         engine = self._engine
         await engine.client.solve(
-            llb.marshal(output), engine.session, exports=[Export.local(target)]
+            engine.as_run(output), engine.session, exports=[Export.local(target)]
         )
 
     async def file(self, file: FileState, path: str, *, into_folder: bool = False) -> str:

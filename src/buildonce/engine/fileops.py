@@ -297,8 +297,12 @@ class FileActions:
         self._action(source).copy.CopyFrom(copying(path, destination, contents=contents))
         return self
 
-    def done(self, *, platform: str, name: str = "") -> Output:
-        """The file system after all of it."""
+    def done(self, *, platform: str, name: str = "", gives_way: bool = True) -> Output:
+        """The file system after all of it.
+
+        Args:
+            gives_way: what is in the way of a copied tree is no error (`giving_way`).
+        """
         written = None
         if self._plain:
             names = frozenset(self._folders), frozenset(self._names)
@@ -313,9 +317,15 @@ class FileActions:
             action.secondaryInput = source.place(first) if isinstance(source, _Result) else source
         self._op.file.actions[-1].output = 0
         self._op.platform.CopyFrom(platform_of(platform))
-        return Output(
-            vertex(self._op, self._inputs, name=name, expects=self._expects, written=written)
+        made = vertex(
+            self._op,
+            self._inputs,
+            name=name,
+            expects=self._expects,
+            written=written,
+            gives_way=gives_way,
         )
+        return Output(made)
 
 
 def copying(path: str, destination: str, *, contents: bool) -> pb.FileActionCopy:

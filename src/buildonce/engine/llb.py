@@ -80,6 +80,7 @@ class Vertex:
     Attributes:
         expects: what must be true of its inputs besides.
         written: of a tree that has only been written to: no link leads anywhere in it.
+        gives_way: of file operations: what is in the way of a copy is replaced (`giving_way`).
     """
 
     op: bytes
@@ -89,6 +90,7 @@ class Vertex:
     ignore_cache: bool = False
     expects: tuple[Expected, ...] = field(default=(), compare=False, repr=False)
     written: Written | None = field(default=None, compare=False, repr=False)
+    gives_way: bool = field(default=False, compare=False, repr=False)
 
     def __hash__(self) -> int:
         return hash(self.digest)
@@ -110,13 +112,29 @@ def vertex(
     ignore_cache: bool = False,
     expects: Sequence[Expected] = (),
     written: Written | None = None,
+    gives_way: bool = False,
 ) -> Vertex:
     """Serialise `op` with `inputs` filled in (in this order) and name it by its digest."""
     for item in inputs:
         op.inputs.add(digest=item.vertex.digest, index=item.index)
     data = _serialize(op)
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
-    return Vertex(data, digest, tuple(inputs), name, ignore_cache, tuple(expects), written)
+    return Vertex(
+        data, digest, tuple(inputs), name, ignore_cache, tuple(expects), written, gives_way
+    )
+
+
+def changed(one: Vertex, op: pb.Op, inputs: Sequence[Output]) -> Vertex:
+    """`one` with another operation, whose inputs are these."""
+    del op.inputs[:]
+    return vertex(
+        op,
+        inputs,
+        name=one.name,
+        ignore_cache=one.ignore_cache,
+        expects=one.expects,
+        gives_way=one.gives_way,
+    )
 
 
 def _serialize(op: pb.Op) -> bytes:

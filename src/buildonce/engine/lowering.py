@@ -325,10 +325,7 @@ def wrap(
             op.exec.meta.args.append(SHIM)
             op.exec.meta.removeMountStubsRecursive = True
             inputs = mounts.inputs
-        del op.inputs[:]
-        new[vertex.digest] = llb.vertex(
-            op, inputs, name=vertex.name, ignore_cache=vertex.ignore_cache
-        )
+        new[vertex.digest] = llb.changed(vertex, op, inputs)
     return Output(new[root.vertex.digest], root.index)
 
 

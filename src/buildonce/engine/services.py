@@ -140,6 +140,11 @@ class Services:
         """Note that running `vertex` needs the services of `bindings`."""
         self._bound[vertex.digest] = tuple(bindings)
 
+    def bind_like(self, vertex: llb.Vertex, other: llb.Vertex) -> None:
+        """Note that running `vertex` needs the services that `other` does."""
+        if bindings := self._bound.get(other.digest):
+            self.bind(vertex, bindings)
+
     async def hosts_content(self, identity: str) -> bytes | None:
         """Start what the hosts file `identity` names, and answer its text."""
         bindings = self._hosts.get(identity)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from buildonce.engine.buildkit import StatusUpdate
 from buildonce.engine.events import LogEvent, NoteEvent, OnEvent, VertexEvent
+from buildonce.engine.giving_way import IN_THE_WAY
 from buildonce.engine.text import text
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Steps:
                     started=_seconds(vertex.started) if vertex.HasField("started") else None,
                     completed=_seconds(vertex.completed) if vertex.HasField("completed") else None,
                     cached=vertex.cached or self._is_of_another_run(vertex),
-                    error=vertex.error or None,
+                    error=None if IN_THE_WAY.search(vertex.error) else vertex.error or None,
                     internal=_COMMAND.search(name) is None,
                 )
             )

@@ -272,4 +272,6 @@ async def overlaid(
     if new:
         source = await sent(engine, folder, include=[literal(path) for path in new])
         actions = actions.copy(source.output, "/", directory.path, contents=True)
-    return replace(directory, output=actions.done(platform=directory.platform), shown="")
+    # Where a link is in the way, git would not have followed it.
+    output = actions.done(platform=directory.platform, gives_way=False)
+    return replace(directory, output=output, shown="")

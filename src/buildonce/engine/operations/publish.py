@@ -56,7 +56,7 @@ async def docker_build(
     result = await engine.frontend(
         "dockerfile.v0",
         attributes,
-        {"context": llb.marshal(source), "dockerfile": llb.marshal(at_root(self))},
+        {"context": engine.as_run(source), "dockerfile": engine.as_run(at_root(self))},
         shown=dockerfile,
     )
     output = llb.unmarshal(result.definition) if result.definition is not None else None
@@ -146,7 +146,7 @@ async def _export(
     results = [
         (
             container.platform,
-            llb.marshal(container.rootfs),
+            engine.as_run(container.rootfs),
             json.dumps(images.write(container)).encode(),
         )
         for container in containers
