@@ -297,7 +297,7 @@ class FileActions:
         self._action(source).copy.CopyFrom(copying(path, destination, contents=contents))
         return self
 
-    def done(self, *, platform: str, name: str = "", gives_way: bool = True) -> Output:
+    def done(self, *, platform: str, gives_way: bool = True) -> Output:
         """The file system after all of it.
 
         Args:
@@ -320,7 +320,6 @@ class FileActions:
         made = vertex(
             self._op,
             self._inputs,
-            name=name,
             expects=self._expects,
             written=written,
             gives_way=gives_way,
