@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from buildonce.engine import pruning
+from buildonce.engine.machine import engine_options
 from tests.engine.private import BUILDONCE, PRELUDE, Private
 
 pytestmark = pytest.mark.embedded_only
@@ -29,6 +31,24 @@ def test_sizes_are_read() -> None:
     for text in ("lots", "-1", "1.5g"):
         with pytest.raises(pruning.BadAmount, match=text):
             pruning.size(text)
+
+
+@pytest.mark.anyio
+@pytest.mark.e2e
+async def test_how_far_it_is_is_told(
+    tmp_path: Path, rootfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = Private(tmp_path / "cache", rootfs)
+    assert private.ask(LARGE) == [{"answer": "done\n"}]
+    monkeypatch.setattr(pruning, "_TELL_EVERY", 0.0)
+    for name, value in private.environment.items():
+        monkeypatch.setenv(name, value)
+    told: list[pruning.Pruned] = []
+    done = await pruning.prune(await engine_options(os.environ), on_progress=told.append)
+    assert [one.records for one in told] == list(range(1, done.records + 1))
+    assert told[-1].freed == done.freed > 5_000_000
+    assert [one.left for one in told] == sorted((one.left for one in told), reverse=True)
+    assert str(done).endswith("0 MiB are left")
 
 
 @pytest.mark.e2e

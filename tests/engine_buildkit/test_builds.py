@@ -375,7 +375,7 @@ async def test_disk_usage_and_prune(client: Client, session: Session, graph: Any
         await build.solve(graph.definition(graph.exec("echo to be pruned > /f")))
     before = await client.disk_usage()
     assert sum(u.size for u in before) > 0
-    deleted = await client.prune(all=True)
+    deleted = [record async for record in client.prune(all=True)]
     assert deleted
     assert len(await client.disk_usage()) < len(before)
 

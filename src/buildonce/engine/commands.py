@@ -85,15 +85,15 @@ def prune(
 
     kept = pruning.size(keep)
 
+    def tell(so_far: pruning.Pruned) -> None:
+        typer.echo(f"{so_far} so far …", err=True)
+
     async def work() -> pruning.Pruned:
-        return await pruning.prune(await engine_options(os.environ), keep=kept)
+        options = await engine_options(os.environ)
+        return await pruning.prune(options, keep=kept, on_progress=tell)
 
     done = asyncio.run(work())
-    if as_json:
-        typer.echo(json.dumps(asdict(done)))
-    else:
-        freed, left = done.freed >> 20, done.left >> 20
-        typer.echo(f"deleted {done.records} results, {freed} MiB; {left} MiB are left")
+    typer.echo(json.dumps(asdict(done)) if as_json else done)
 
 
 def _mode(name: str) -> Mode:

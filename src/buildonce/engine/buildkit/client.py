@@ -355,8 +355,8 @@ class Client:
         older_than: timedelta | None = None,
         keep_bytes: int = 0,
         filters: Sequence[str] = (),
-    ) -> list[Usage]:
-        """Delete what nothing uses from the daemon's cache; the answer is what was deleted.
+    ) -> AsyncIterator[Usage]:
+        """Delete what nothing uses from the daemon's cache, and tell of each when it is gone.
 
         Args:
             all: internal and shared records too.
@@ -370,7 +370,8 @@ class Client:
             maxUsedSpace=keep_bytes,
         )
         deleted = self._caller.stream(CONTROL + "Prune", request, control_pb2.UsageRecord)
-        return [_usage(record) async for record in deleted]
+        async for record in deleted:
+            yield _usage(record)
 
 
 def platform_text(platform: ops_pb2.Platform) -> str:

@@ -79,7 +79,8 @@ async def prune(
 ) -> None:
     disk = shutil.disk_usage(engine.options.cache)
     kept = [_size(text, disk.total) for text in (max_used_space, reserved_space, target_space)]
-    await engine.client.prune(all=not use_default_policy, keep_bytes=max(kept))
+    async for _ in engine.client.prune(all=not use_default_policy, keep_bytes=max(kept)):
+        pass
 
 
 def _size(text: str, total: int) -> int:
