@@ -13,12 +13,13 @@ from tests.loopback import free_port
 
 from .private import PRELUDE, Private
 
-# The engine finds no plugins that make networks, as on a machine that has none.
+# The engine finds no programs that make networks, as on a machine that has none.
 WITHOUT_PLUGINS = """
 import sys
 if any(arg.endswith("buildonce") for arg in sys.orig_argv):
-    from buildonce.engine.buildkit import network
+    from buildonce.engine.buildkit import hub, network
     network.CNI_FOLDERS = ()
+    hub._NEEDED = ("no-such-program",)
 """
 ASK = (
     PRELUDE

@@ -108,6 +108,7 @@ async def test_a_service_is_reached_from_another_container(
         pytest.skip(f"containers share this machine's network: {running.network_reason}")
     serve = (
         "echo hello > /page; busybox ip -4 -o addr show scope global;"
+        "busybox nc -ll -p 8002 -e busybox sleep 1000 &"
         "exec busybox httpd -f -p 8000 -h /"
     )
     args = ["busybox", "sh", "-c", serve]
@@ -117,7 +118,7 @@ async def test_a_service_is_reached_from_another_container(
     ):
         address = (await server.receive()).split()[3].split(b"/")[0].decode()
         # The shim's `wait`, in the service's own network, says when it listens.
-        wait = ["/.buildonce/shim", "wait", "--timeout", "20s", "8000/tcp"]
+        wait = ["/.buildonce/shim", "wait", "--timeout", "20s", "8000/tcp", "8002/tcp"]
         async with service.start(wait, env=ENV) as waiting:
             assert await waiting.wait() == 0
         async with build.container(mounts, extra_hosts={"web": address}) as client:
@@ -131,6 +132,13 @@ async def test_a_service_is_reached_from_another_container(
         async with service.connect(8001) as tunnel:
             with pytest.raises(anyio.EndOfStream):
                 await tunnel.receive()
+        # One that is given up while it is open takes nothing with it.
+        async with service.connect(8000) as tunnel:
+            await tunnel.send(b"GET /page HTTP/1.0\r\n")
+        for port in (8000, 8002):  # the second does not mind the end of its input
+            with anyio.move_on_after(0.5):
+                async with service.connect(port) as tunnel:
+                    await tunnel.receive()
         assert (await run(service, "echo still here"))[0] == b"still here\n"
 
 

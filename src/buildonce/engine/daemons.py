@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Found:
         log: where it writes its messages; None: it is not ours.
         tls: what it takes to speak with it.
         network_reason: why its commands have no network namespaces of their own.
+        routed: this machine reaches the addresses of its containers.
         note: what the user should know of its start; "" when all is well.
     """
 
@@ -35,6 +37,7 @@ class Found:
     log: Path | None = None
     tls: TLS | None = None
     network_reason: str = ""
+    routed: bool = True
     note: str = ""
 
 
@@ -65,6 +68,7 @@ async def find_or_start(options: EngineOptions) -> AsyncIterator[Found]:
             for host, registry in options.registries.items()
         },
         runc=options.runc,
+        shim=options.shim if os.geteuid() != 0 else None,
         environment=dict(options.proxies)
         | ({"SSL_CERT_FILE": str(options.ca)} if options.ca else {}),
     )
@@ -77,5 +81,6 @@ async def find_or_start(options: EngineOptions) -> AsyncIterator[Found]:
             folder=folder,
             log=running.log,
             network_reason=running.network_reason,
+            routed=running.routed,
             note=running.note,
         )

@@ -67,6 +67,7 @@ class Engine:
         shim: Output,
         own_networks: bool,
         network_reason: str,
+        routed: bool,
         steps: Steps,
     ) -> None:
         self.client = client
@@ -79,6 +80,7 @@ class Engine:
         self.shim = shim
         self.own_networks = own_networks
         self.network_reason = network_reason
+        self.routed = routed
         self.steps = steps
         self._imports = options.remote_cache.imports() if options.remote_cache else []
         self._exports_cache = options.remote_cache is not None and options.remote_cache.export

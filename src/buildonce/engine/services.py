@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from buildonce.engine import health, llb
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.llb import Output
-from buildonce.engine.running import Running, run_service, run_tunnel
+from buildonce.engine.running import Running, run_service
 from buildonce.engine.states import Binding, ContainerState, Port, ServiceState
 from buildonce.engine.text import text as as_text
+from buildonce.engine.tunnels import run_tunnel
 
 if TYPE_CHECKING:
     from buildonce.engine.engine import Engine

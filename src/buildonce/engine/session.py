@@ -135,6 +135,7 @@ async def open_session(
             shim=shim,
             own_networks=daemon.own_networks or info.labels.get(NETWORK) == "cni",
             network_reason=daemon.network_reason,
+            routed=daemon.routed,
             steps=steps,
         )
         session.directories = uploads.find

@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager, suppress
 
 import anyio
 import grpc.aio
+from anyio.abc import ByteStream
 
 from buildonce.engine.buildkit import shim
 from buildonce.engine.buildkit.calls import BRIDGE, Caller, Duplex
@@ -34,6 +35,7 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 HIGH_WATER = 4 << 20  # bytes of output kept for a reader before the daemon has to wait
 PART = 1 << 20  # bytes of input a message
 FAREWELL = 5.0  # seconds
+GRACE = 1.0  # seconds between the end of a process's input and a signal
 LINGER = 5.0  # seconds of silence after which a process that has exited counts as done
 
 
@@ -149,7 +151,9 @@ class Container:
                 yield process
             finally:
                 watch.cancel()
-                await asyncio.gather(watch, return_exceptions=True)
+                with anyio.CancelScope(shield=True):
+                    await asyncio.gather(watch, return_exceptions=True)
+                    await process.dismiss()
 
 
 class _Output:
@@ -181,7 +185,7 @@ class _Output:
         return part
 
 
-class Process:
+class Process(ByteStream):
     """A process in a container. Its stdin and stdout together are one anyio byte stream."""
 
     def __init__(
@@ -224,6 +228,19 @@ class Process:
             if not future.done():
                 future.set_exception(BuildkitError("the process was stopped"))
             future.exception()  # whoever waits gets it; nobody waiting is no warning
+
+    async def dismiss(self) -> None:
+        """Ask it to end: a process that is killed takes its container with it.
+
+        By the end of its input; most servers close then too. A signal comes only when it has been
+        there for a while, for it must have seen to what signals do to it.
+        """
+        with suppress(BuildkitError, anyio.BrokenResourceError, TimeoutError):
+            await asyncio.wait_for(self.send_eof(), FAREWELL)
+            await asyncio.wait([self._exit], timeout=GRACE)
+            if not self._exit.done():
+                await asyncio.wait_for(self.signal("TERM"), FAREWELL)
+                await asyncio.wait([self._exit], timeout=FAREWELL)
 
     async def wait(self) -> int:
         """The exit code, 128 + the signal's number if a signal ended it.

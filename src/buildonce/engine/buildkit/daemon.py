@@ -54,6 +54,7 @@ class Daemon:
         address: for `Client.connect`.
         network: "bridge": containers have networks of their own; "host": they share this one's.
         network_reason: why it is "host"; "" for "bridge".
+        routed: this machine reaches the addresses of its containers.
         subnet: of the bridge, with this machine at `gateway`; "" for "host".
         started: whether this user started it.
         note: what the user should know of its start; "" when all is well.
@@ -63,6 +64,7 @@ class Daemon:
     pid: int
     network: str
     network_reason: str
+    routed: bool
     subnet: str
     gateway: str
     log: Path
@@ -113,6 +115,7 @@ async def start(
             pid=about["pid"],
             network=about["network"],
             network_reason=about["reason"],
+            routed=about["routed"],
             subnet=about["subnet"],
             gateway=about["gateway"],
             log=place.log,

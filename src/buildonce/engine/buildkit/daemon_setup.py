@@ -12,10 +12,11 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from buildonce.engine.buildkit import network
+from buildonce.engine.buildkit import hub, network
 from buildonce.engine.buildkit.errors import BuildkitError
 
 SOCKET_LENGTH = 100  # the kernel takes 107
@@ -57,6 +58,7 @@ class DaemonConfig:
         keep_bytes: the cache's size above which what was not used for long is deleted; BuildKit's
             own rule, by the size of the disk, when 0.
         privileged: let steps ask for all privileges and the host's network.
+        shim: what makes networks for containers where nobody is root.
         environment: more variables for the daemon, such as proxies and SSL_CERT_FILE.
     """
 
@@ -67,6 +69,7 @@ class DaemonConfig:
     dns: Sequence[str] = ()
     keep_bytes: int = 0
     privileged: bool = True
+    shim: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -137,19 +140,27 @@ def specify(buildkitd: Path, place: Place, config: DaemonConfig) -> dict[str, An
     root = os.geteuid() == 0
     make_folder(place.temporary)
     bridge: network.Bridge | None = None
+    inside: hub.Hub | None = None
     reason = ""
     try:
         if not config.isolate:
             raise network.NoNetwork("the configuration says so")
-        bridge = network.choose(str(place.folder))
+        if root:
+            bridge = network.choose(str(place.folder))
+        else:
+            inside = hub.choose(config.shim, place.folder)
     except network.NoNetwork as error:
         reason = str(error)
     state = place.folder / "state"
     addresses = place.folder / "addresses"
+    configured = place.folder / "network.conflist"
     if bridge is not None:
-        (place.folder / "network.conflist").write_text(bridge.configuration(addresses))
+        configured.write_text(bridge.configuration(addresses))
+    if inside is not None:
+        configured.write_text(inside.write())
+    plugins = bridge.plugins if bridge else inside.plugins if inside else None
     cgroup = f"buildonce-{place.tag}"
-    text = _toml(place, config, state, bridge, cgroup, rootless=not root)
+    text = _toml(place, config, state, plugins, cgroup, rootless=not root)
     configuration = place.folder / "buildkitd.toml"
     configuration.write_text(text)
     command = [str(buildkitd), "--config", str(configuration)]
@@ -165,7 +176,8 @@ def specify(buildkitd: Path, place: Place, config: DaemonConfig) -> dict[str, An
         run = place.folder / "run"
         run.mkdir(mode=0o700, exist_ok=True)
         environment["XDG_RUNTIME_DIR"] = str(run)
-        command = [*_rootlesskit(place), *command, "--rootless"]
+        made = inside.command if inside is not None else []
+        command = [*_rootlesskit(place), *made, *command, "--rootless"]
     if place.log.exists() and place.log.stat().st_size > LOG_SIZE:
         place.log.replace(place.log.with_suffix(".old.log"))
     return {
@@ -190,7 +202,8 @@ def specify(buildkitd: Path, place: Place, config: DaemonConfig) -> dict[str, An
         "about": {
             "address": place.address,
             "config": config.digest,
-            "network": "host" if bridge is None else "bridge",
+            "network": "host" if plugins is None else "bridge",
+            "routed": inside is None,
             "reason": reason,
             "subnet": "" if bridge is None else bridge.subnet,
             "gateway": "" if bridge is None else bridge.gateway,
@@ -205,7 +218,7 @@ def _toml(
     place: Place,
     config: DaemonConfig,
     state: Path,
-    bridge: network.Bridge | None,
+    plugins: Path | None,
     cgroup: str,
     *,
     rootless: bool,
@@ -226,7 +239,7 @@ def _toml(
         "enabled = true",
         f"binary = {_quote(runc)}",
         f"rootless = {str(rootless).lower()}",
-        f"networkMode = {_quote('host' if bridge is None else 'cni')}",
+        f"networkMode = {_quote('host' if plugins is None else 'cni')}",
     ]
     if rootless and not _can_mount_proc():
         lines.append("noProcessSandbox = true")
@@ -234,10 +247,10 @@ def _toml(
         lines.append(f"defaultCgroupParent = {_quote(cgroup)}")
     if config.keep_bytes:
         lines += ["gc = true", f"maxUsedSpace = {_quote(config.keep_bytes)}"]
-    if bridge is not None:
+    if plugins is not None:
         lines += [
             f"cniConfigPath = {_quote(place.folder / 'network.conflist')}",
-            f"cniBinaryPath = {_quote(bridge.plugins)}",
+            f"cniBinaryPath = {_quote(plugins)}",
             f"cniPoolSize = {config.pool}",
         ]
     if config.dns:
@@ -268,6 +281,7 @@ def _runc() -> str:
     )
 
 
+@cache
 def _can_mount_proc() -> bool:
     """Whether a new PID namespace can get a /proc: not inside a container that hides parts of its
     own. Commands then share the daemon's PID namespace."""
@@ -309,13 +323,16 @@ def _rootlesskit(place: Place) -> list[str]:
             "or set BUILDKIT_HOST to a daemon that runs elsewhere",
         )
     _expect_subordinate_ids()
-    folder = place.folder / "rootlesskit"
+    folder = place.temporary / "rootlesskit"  # where there is a socket
     shutil.rmtree(folder, ignore_errors=True)
     return [
         "rootlesskit",
         "--net=host",
         "--copy-up=/etc",
         "--copy-up=/run",
+        "--copy-up=/var/lib",  # for cniResults in engine/shim/hub.go
         "--disable-host-loopback",
         f"--state-dir={folder}",
+        # What runs in a container ends with the daemon, however that ends.
+        *(["--pidns"] if _can_mount_proc() else []),
     ]

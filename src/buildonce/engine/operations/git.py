@@ -17,8 +17,7 @@ from buildonce.engine.errors import QueryFailed
 from buildonce.engine.fileops import FileActions
 from buildonce.engine.operations import operation
 from buildonce.engine.operations.directory import directory, with_directory, with_timestamps
-from buildonce.engine.operations.http import parts_of
-from buildonce.engine.running import refuse_from_afar
+from buildonce.engine.operations.http import PORTS, parts_of
 from buildonce.engine.states import (
     ChangesetState,
     DirectoryState,
@@ -26,6 +25,7 @@ from buildonce.engine.states import (
     ServiceState,
     SocketState,
 )
+from buildonce.engine.tunnels import nearby, refuse_from_afar
 from buildonce.engine.worktrees import git as run_git
 from buildonce.engine.worktrees import without_login
 
@@ -123,16 +123,18 @@ async def _access(
         yield repository.url, {**environment, **_by_environment(settings)}
         return
     refuse_from_afar(engine)
-    async with engine.services.reached(repository.service) as running:
-        place = running.address + (f":{parts.port}" if parts.port else "")
+    port = parts.port or PORTS.get(parts.scheme, 0)
+    async with (
+        engine.services.reached(repository.service) as running,
+        nearby(engine, running, port) as (address, number),
+    ):
+        place = f"{address}:{number}"
         if parts.scheme == "ssh":
             place = f"{parts.username}@{place}" if parts.username else place
             alias = f"[{parts.hostname}]:{parts.port}" if parts.port else parts.hostname or ""
             ssh = environment.get("GIT_SSH_COMMAND", "ssh")
             environment["GIT_SSH_COMMAND"] = f"{ssh} -o HostKeyAlias={shlex.quote(alias)}"
-        environment["no_proxy"] = ",".join(
-            filter(None, (os.environ.get("no_proxy"), running.address))
-        )
+        environment["no_proxy"] = ",".join(filter(None, (os.environ.get("no_proxy"), address)))
         settings[f"url.{parts.scheme}://{place}/.insteadOf"] = f"{parts.scheme}://{parts.netloc}/"
         yield repository.url, {**environment, **_by_environment(settings)}
 

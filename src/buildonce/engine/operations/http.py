@@ -19,11 +19,12 @@ from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.operations import operation
 from buildonce.engine.paths import check_name
-from buildonce.engine.running import refuse_from_afar
 from buildonce.engine.states import FileState, SecretState, ServiceState
+from buildonce.engine.tunnels import nearby, refuse_from_afar
 
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 _TIMEOUT = 60.0  # seconds without a byte
+PORTS = {"http": 80, "https": 443, "ssh": 22, "git": 9418}
 
 
 @operation("Query.http")
@@ -89,9 +90,12 @@ async def _fetched(
     headers = {"Host": parts.netloc}
     if header is not None:
         headers["Authorization"] = (await engine.secrets.value(header.identity)).decode()
-    async with engine.services.reached(service) as running:
-        place = running.address + (f":{parts.port}" if parts.port else "")
-        there = parts._replace(netloc=place).geturl()
+    port = parts.port or PORTS.get(parts.scheme, 0)
+    async with (
+        engine.services.reached(service) as running,
+        nearby(engine, running, port) as (address, number),
+    ):
+        there = parts._replace(netloc=f"{address}:{number}").geturl()
         request = urllib.request.Request(there, headers=headers)  # noqa: S310  # HTTP, see `http`
 
         def fetch() -> None:

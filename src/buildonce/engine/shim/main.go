@@ -13,11 +13,14 @@
 //	                            daemon ends a whole container when a process in it fails
 //	shim address                print the address by which other containers reach this one
 //	shim relay                  do nothing until ended, for an exec that is only relays
+//
+// Outside of containers it makes a network for those of a daemon that is not root: see hub.go, cni.go.
 package main
 
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -25,6 +28,9 @@ import (
 const failed = 125
 
 func main() {
+	if plug, known := plugins[filepath.Base(os.Args[0])]; known {
+		os.Exit(cni(plug))
+	}
 	if len(os.Args) < 2 {
 		os.Exit(runSpecified())
 	}
@@ -43,6 +49,12 @@ func main() {
 		err = check()
 	case "address":
 		err = address()
+	case "hub":
+		err = hub(args)
+	case "hub-relay":
+		err = hubRelay(args)
+	case "hub-probe":
+		err = hubProbe(args)
 	case "relay":
 		for {
 			time.Sleep(time.Hour)

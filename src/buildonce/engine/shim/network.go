@@ -7,8 +7,10 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -79,6 +81,12 @@ func connect(args []string) error {
 	}
 	far := connection.(closeWriter)
 	defer far.Close()
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGTERM)
+	go func() {
+		<-told
+		os.Exit(0)
+	}()
 	go func() {
 		_, _ = io.Copy(far, os.Stdin)
 		_ = far.CloseWrite()
