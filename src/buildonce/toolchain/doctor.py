@@ -129,26 +129,31 @@ async def _engine() -> list[Part]:
     if remote := os.environ.get("BUILDKIT_HOST"):
         return [Part("engine host", State.OK, f"BUILDKIT_HOST={remote}")]
     runc = binaries.find("runc")
-    plugins = packages.cni_plugins()
     parts = [
         Part("runc", State.OK, str(runc.path), runc.version)
         if runc
         else Part("runc", State.MISSING, "not installed", "", _apt("runc")),
-        Part("CNI plugins", State.OK, str(plugins))
-        if plugins
-        else Part(
-            "CNI plugins",
-            State.DEGRADED,
-            "not installed: services in pipelines have no network of their own",
-            "",
-            _apt("containernetworking-plugins"),
-        ),
+        _cni_plugins()
+        if os.geteuid() == 0
+        else _program("ip", packages.program("ip"), _apt("iproute2"), lost="no networks"),
         _program("iptables", packages.program("iptables"), _apt("iptables"), lost="no networks"),
         _overlay(),
         _cgroup(),
         await anyio.to_thread.run_sync(_rights),
     ]
     return parts
+
+
+def _cni_plugins() -> Part:
+    if plugins := packages.cni_plugins():
+        return Part("CNI plugins", State.OK, str(plugins))
+    return Part(
+        "CNI plugins",
+        State.DEGRADED,
+        "not installed: services in pipelines have no network of their own",
+        "",
+        _apt("containernetworking-plugins"),
+    )
 
 
 def _overlay() -> Part:

@@ -55,6 +55,17 @@ def cni_plugins() -> Path | None:
     return next((folder for folder in CNI_FOLDERS if (folder / "bridge").is_file()), None)
 
 
+_NETWORKS = Need(
+    "CNI plugins",
+    ("containernetworking-plugins",),
+    "the networks of containers",
+    lambda: cni_plugins() is not None,
+)
+_NETWORKS_WITHOUT_ROOT = Need(
+    "ip", ("iproute2",), "the networks of containers", lambda: program("ip") is not None
+)
+
+
 def needed(*, offline: bool, docker: bool) -> list[Need]:
     """What is missing on this machine.
 
@@ -64,12 +75,7 @@ def needed(*, offline: bool, docker: bool) -> list[Need]:
     """
     needs = [
         Need("runc", ("runc",), "buildkitd's containers", lambda: find("runc") is not None),
-        Need(
-            "CNI plugins",
-            ("containernetworking-plugins",),
-            "the network of buildkitd's containers",
-            lambda: cni_plugins() is not None,
-        ),
+        _NETWORKS if os.geteuid() == 0 else _NETWORKS_WITHOUT_ROOT,
         Need(
             "iptables",
             ("iptables",),
