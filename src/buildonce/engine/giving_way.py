@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -158,14 +157,14 @@ async def _copied(
         # What is selected is looked at, and copied, as a tree of its own.
         source, path = _selected(op, copy, source), _SELECTED
         copy = copying(path, copy.dest, contents=True)
-    trees = _Trees(engine, base, source)
-    removed, parts = await trees.plan(path, copy.dest, replaces=replaces)
-    if not removed and len(parts) == 1 and parts[0].destination == copy.dest:
+    plan = _Plan(engine, base, source, replaces=replaces)
+    await plan.make(path, copy.dest)
+    if not plan.removed and len(plan.parts) == 1:
         return None
     actions = FileActions(base)
-    for gone in removed:
+    for gone in plan.removed:
         actions.remove(gone)
-    for part in parts:
+    for part in plan.parts:
         actions.copy(
             source,
             part.source,
@@ -194,53 +193,68 @@ def _owner(option: pb.ChownOpt) -> Owner | None:
     return Owner(option.user.byID, option.group.byID)
 
 
-class _Trees:
-    """Two trees, looked at by folder: one that is copied, one that it is copied to."""
+class _Plan:
+    """What has to go of one tree for another to be laid over it, and what to copy where.
 
-    def __init__(self, engine: Engine, base: Output, source: Output) -> None:
-        self._engine = engine
-        self._base = base
-        self._source = source
-        self._listings: dict[str, dict[str, Stat]] = {}
+    Attributes:
+        removed: paths of the base.
+        parts: what to copy.
+    """
 
-    async def plan(
-        self, source: str, destination: str, *, replaces: bool
-    ) -> tuple[Sequence[str], Sequence[_Part]]:
-        """What of the base has to go for `source` to be at `destination`, and what to copy where.
+    def __init__(self, engine: Engine, base: Output, source: Output, *, replaces: bool) -> None:
+        """Begin with nothing.
 
         Args:
             replaces: files replace folders, and folders files and links that lead nowhere.
         """
-        removed: list[str] = []
-        folder, there = await self._real(parent(destination))
-        if there is None or not there.is_dir:
-            return [], [_Part(source, destination)]  # nothing is there, or no folder for it
-        at = f"{folder.rstrip('/')}/{destination.rpartition('/')[2]}".rstrip("/") or "/"
+        self._engine = engine
+        self._base = base
+        self._source = source
+        self._replaces = replaces
+        self._listings: dict[str, dict[str, Stat]] = {}
+        self.removed: list[str] = []
+        self.parts: list[_Part] = []
+
+    async def make(self, source: str, destination: str) -> None:
+        """Plan for what is in the folder `source` to be in the folder `destination`."""
+        first = _Part(source, destination)
+        self.parts.append(first)
+        folder = await self._folder(parent(destination))
+        if folder is None:
+            return  # nothing is there, or no folder for it
+        at = _below(folder, destination.rpartition("/")[2])
         real = await self._folder(at)
         if real is None:
-            gone = replaces and await self._gives_way(at)
-            return [at] if gone else [], [_Part(source, destination)]
-        parts = [_Part(source, real)]
-        for part in parts:  # while links in the way lead to more
-            folders = [""]
-            for inside in folders:
-                below = f"{part.destination.rstrip('/')}{inside}"
-                present = await self._listing(below or "/")
-                for entry in await self._engine.entries(self._source, f"{part.source}{inside}"):
-                    other = present.get(entry.name)
-                    if other is None:
-                        continue
-                    place, at = f"{inside}/{entry.name}", f"{below}/{entry.name}"
-                    if entry.is_dir and other.is_dir:
-                        folders.append(place)
-                    elif entry.is_dir and (real := await self._folder(at)):
-                        part.elsewhere.append(place.lstrip("/"))
-                        parts.append(_Part(f"{part.source.rstrip('/')}{place}", real))
-                    elif replaces and (
-                        other.is_dir or (entry.is_dir and await self._gives_way(at))
-                    ):
-                        removed.append(at)
-        return removed, parts
+            if self._replaces and await self._gives_way(at):
+                self.removed.append(at)
+            return
+        first.destination = real
+        for part in self.parts:  # while links in the way lead to more
+            await self._compare(part)
+
+    async def _compare(self, part: _Part) -> None:
+        folders = [""]  # that both have
+        for inside in folders:
+            present = await self._listing(_below(part.destination, inside))
+            for entry in await self._engine.entries(self._source, _below(part.source, inside)):
+                other = present.get(entry.name)
+                place = f"{inside}/{entry.name}".lstrip("/")
+                if other is None:
+                    continue
+                if entry.is_dir and other.is_dir:
+                    folders.append(place)
+                elif entry.is_dir or other.is_dir:
+                    await self._settle(part, place, folder=entry.is_dir)
+
+    async def _settle(self, part: _Part, place: str, *, folder: bool) -> None:
+        """A folder is to be where none is, or the reverse."""
+        at = _below(part.destination, place)
+        real = await self._folder(at) if folder else None
+        if real is not None:
+            part.elsewhere.append(place)
+            self.parts.append(_Part(_below(part.source, place), real))
+        elif self._replaces and await self._gives_way(at):
+            self.removed.append(at)
 
     async def _folder(self, path: str) -> str | None:
         """The folder that is there, or that a link there leads to; None: there is none."""
@@ -291,3 +305,7 @@ class _Trees:
                 real.clear()
             names.extend(found.target.split("/")[::-1])
         return "/" + "/".join(name for name, _ in real), real[-1][1] if real else root
+
+
+def _below(folder: str, path: str) -> str:
+    return f"{folder.rstrip('/')}/{path}".rstrip("/") or "/"
