@@ -51,7 +51,7 @@ async def find_or_start(options: EngineOptions) -> AsyncIterator[Found]:
     if options.address:
         files = remote.tls(options.tls, options.address)
         await remote.check(options.address, files)
-        yield Found(options.address, own_networks=False, privileged=False, tls=files)
+        yield Found(options.address, own_networks=False, privileged=False, tls=files, routed=False)
         return
     if options.buildkitd is None:
         raise BuildonceError(

@@ -30,7 +30,6 @@ async def run_tunnel(
 ) -> Running:
     """Listen on loopback ports of the client's machine and lead them to a service."""
     assert service.upstream is not None
-    refuse_from_afar(engine)
     upstream = await engine.services.start(service.upstream)
     listeners: list[tuple[Listener[SocketStream], int]] = []
     for front, back, _ in service.forwards:
@@ -71,20 +70,6 @@ async def _lead(
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def refuse_from_afar(engine: Engine) -> None:
-    """Services are reached from this machine only where the daemon runs on it.
-
-    Raises:
-        QueryFailed: the daemon is elsewhere.
-    """
-    address = engine.options.address or ""
-    if address.startswith("tcp://"):
-        raise QueryFailed(
-            f"the service runs where the daemon does, at {address}, and no tunnel leads there; "
-            "bind it to a command with with_service_binding, or run where the daemon is"
-        )
 
 
 @asynccontextmanager

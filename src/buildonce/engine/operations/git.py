@@ -25,7 +25,7 @@ from buildonce.engine.states import (
     ServiceState,
     SocketState,
 )
-from buildonce.engine.tunnels import nearby, refuse_from_afar
+from buildonce.engine.tunnels import nearby
 from buildonce.engine.worktrees import git as run_git
 from buildonce.engine.worktrees import without_login
 
@@ -122,7 +122,6 @@ async def _access(
     if repository.service is None:
         yield repository.url, {**environment, **_by_environment(settings)}
         return
-    refuse_from_afar(engine)
     port = parts.port or PORTS.get(parts.scheme, 0)
     async with (
         engine.services.reached(repository.service) as running,
