@@ -93,9 +93,10 @@ async def test_start_and_stop(buildkitd: Path, folder: Path) -> None:
         async with Client.connect(running.address) as client:
             assert (await client.info()).workers
         if running.network == "bridge":
-            assert Path("/sys/class/net", network.choose(str(folder)).name).exists()
+            bridge = Path("/sys/class/net", network.choose(str(folder)).name)
+            assert bridge.exists()
     assert not traces(folder)
-    assert not Path("/sys/class/net", network.choose(str(folder)).name).exists()
+    assert running.network != "bridge" or not bridge.exists()
     # And once more in the same place.
     async with daemon.start(buildkitd, folder) as running:
         assert running.started
@@ -155,8 +156,10 @@ async def test_whoever_is_killed_nothing_is_left(
     address = f"unix://{folder}/buildkitd.sock"
     ran = graph.exec(["busybox", "sleep", "1000"])
 
+    idle = len(processes(folder))
+
     def working() -> bool:
-        return len(processes(folder)) > 2  # runc works for the command
+        return len(processes(folder)) > idle  # runc works for the command
 
     async with (
         Client.connect(address) as client,

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from buildonce.engine.child import not_started
 from tests.interrupting import interrupted_at
 from tests.oldest import oldest_client
 
@@ -196,6 +197,12 @@ def test_commands_that_cannot_be_run(
         assert done.returncode == status
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_folder_of_the_path_that_nobody_may_look_into(tmp_path: Path) -> None:
+    """What the kernel says of a program that is in none of the others."""
+    assert not_started("no-such-command", PermissionError()).status == 127
+    assert not_started(str(tmp_path / "program"), PermissionError()).status == 126
 
 
 def test_wrong_usage(buildonce: list[str], environment: dict[str, str]) -> None:

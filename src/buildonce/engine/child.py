@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import shutil
 import signal
 import struct
 import sys
@@ -272,6 +273,9 @@ def descendants(pid: int) -> list[int]:
 
 def not_started(name: str, error: OSError) -> CommandNotStarted:
     """The reason why a program could not be run, as a user has it."""
+    anywhere = "/" in name or shutil.which(name, mode=os.F_OK)
+    if isinstance(error, PermissionError) and not anywhere:
+        error = FileNotFoundError()  # a folder of the PATH that nobody may look into says so too
     match error:
         case FileNotFoundError() if "/" in name and Path(name).exists():
             return CommandNotStarted(
