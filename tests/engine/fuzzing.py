@@ -2,7 +2,8 @@
 
     BUILDONCE_FUZZ=10000 buildonce run python -m tests.engine.fuzzing     # 100 s
 
-Fields that would touch the machine, its cache or the internet are left out. It prints how many were sent.
+Fields that would touch the machine, its cache or the internet are left out. It prints how many
+were sent.
 """
 
 from __future__ import annotations
