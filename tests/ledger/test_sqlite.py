@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -24,7 +25,9 @@ from buildonce.ledger import (
     LedgerLocked,
     LedgerMissing,
     new_run_id,
+    sqlite,
 )
+from buildonce.ledger.store import Query
 
 STAGE = {"stage": "commit"}
 
@@ -56,6 +59,46 @@ def test_a_new_ledger_is_readable_by_a_containers_user(path: Path) -> None:
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     connection.close()
+
+
+class Slow:
+    """A connection during whose first question another process makes the ledger."""
+
+    def __init__(self, connection: sqlite3.Connection, writer: threading.Thread) -> None:
+        self._connection = connection
+        self._writer = writer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, statement: str) -> sqlite3.Cursor:
+        answer = self._connection.execute(statement)
+        if "application_id" in statement:
+            self._writer.start()
+            self._writer.join(0.5)  # or it waits for us
+        return answer
+
+
+def test_a_ledger_that_is_made_while_it_is_looked_at(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    store = sqlite.SqliteStore(path, read_only=True)
+    writer = threading.Thread(target=append, args=(path,))
+    header = sqlite._header
+
+    def slowly(connection: sqlite3.Connection) -> tuple[int, int, int]:
+        if writer.ident is None:
+            connection = cast(Any, Slow(connection, writer))
+        return header(connection)
+
+    monkeypatch.setattr(sqlite, "_header", slowly)
+    assert store.select(Query()) == []
+    monkeypatch.undo()
+    writer.join()
+    assert len(store.select(Query())) == 1
+    store.close()
 
 
 @pytest.mark.parametrize(

@@ -200,9 +200,7 @@ class SqliteStore:
             raise self._unusable(error) from error
 
     def _has_schema(self, connection: sqlite3.Connection) -> bool:
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        application, version, tables = _header(connection)
         if application == version == tables == 0:
             return False
         if application != APPLICATION_ID:
@@ -292,6 +290,24 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _header(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Whose file it is, its schema's version, and how many tables and the like it has.
+
+    All of one moment: between two statements another process may make the schema.
+    """
+    alone = not connection.in_transaction
+    if alone:
+        connection.execute("BEGIN")
+    try:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    finally:
+        if alone and connection.in_transaction:
+            connection.execute("ROLLBACK")
+    return application, version, tables
 
 
 def _statements(script: str) -> list[str]:
