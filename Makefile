@@ -18,8 +18,9 @@ pipeline-aws: $(VENV)/.test setup ## The same pipeline, to three simulated AWS a
 	    $(RUN) run $(BIN)/python ci/main.py; \
 	    $(BIN)/python -m tests.aws.listing'
 
+# Hundreds of processes load this project: compiled once, whatever the shell says of bytecode.
 test: $(VENV)/.test setup ## Set up what is missing and run the tests
-	@BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= BUILDONCE_PROFILE="$$(cat $(VENV)/profile)" $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-all: ## The same with the long tests (some 20 minutes)
 	@$(MAKE) test ARGS='-m "" $(ARGS)'

@@ -61,7 +61,7 @@ LONG = {
     "tests/e2e/test_oldest_client.py": 0,  # tests/engine_surface: that client on a fake engine
     "tests/e2e/test_tamper.py::test_what_was_tampered_with": 8,  # tests/release: the same, below
     "tests/e2e/test_tamper.py::test_a_registry_that_does_not": 4,  # tests/release/test_registry.py
-    "tests/delivery/test_faults.py::test_every_single_fault": 2,  # each kind at other rollouts
+    "tests/delivery/test_faults.py::test_every_single_fault": 4,  # each kind at other rollouts
     "tests/engine_surface/test_schema.py::test_the_oldest": 0,  # test_run.py: that client for real
     "tests/faults/test_table.py::test_every": 0,  # tests/delivery/test_faults.py, tests/aws
     "tests/faults/test_table.py::test_the_sample": 0,
@@ -70,6 +70,7 @@ LONG = {
     "tests/engine/test_faults.py::test_the_registry_answers": 2,  # each other of them
     "tests/engine/test_faults.py::test_the_registry_is_cut_in_the_middle_of_a_pull": 0,  # … a push
     "tests/e2e/test_delivery_local.py::test_a_bad_release": 2,  # delivery/test_local.py: unhealthy
+    "tests/engine/test_faults.py::test_buildonce_itself": 2,  # busy, or doing nothing
     "tests/engine/test_faults.py::test_a_signal_at_any_moment": 0,  # engine_surface/test_run.py
     "tests/engine/test_remote_cache.py::test_a_fresh_machine_starts_warm": 2,  # registry or folder
     "tests/toolchain/test_building.py::test_building_for_real": 0,  # make setup builds for real

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -152,7 +153,7 @@ def test_every_single_fault_of_a_rollout(scenario: str, kind: str) -> None:
     assert len(places) > 10, "the rollout was hardly tried"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=int(os.environ.get("BUILDONCE_FAULTS", "60")), deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -137,12 +138,14 @@ async def test_what_runs_there_already_is_neither_waited_for_nor_taken_back(
     await settled(company)
 
 
+# `BUILDONCE_FAULTS=5000` makes it the long run.
+EXAMPLES = int(os.environ.get("BUILDONCE_FAULTS", "15"))
 PLANS = st.lists(st.integers(1, 3), min_size=1, max_size=3).map(
     lambda sizes: [[f"e{wave}-{n}" for n in range(size)] for wave, size in enumerate(sizes)]
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(PLANS, st.integers(0, 200), st.data())
 def test_each_environment_once_no_wave_before_its_time_and_one_release_everywhere(
     plan: list[list[str]], bake: int, data: st.DataObject
@@ -204,7 +207,7 @@ def test_each_environment_once_no_wave_before_its_time_and_one_release_everywher
     anyio.run(work)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     st.integers(0, 260),
     st.booleans(),

@@ -269,12 +269,12 @@ async def test_commands_have_a_network_of_their_own(
 
 
 def test_a_subnet_that_nothing_else_uses(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = network.free_subnet(0)
+    first = network.free_subnet("one")
     used = [ipaddress.IPv4Network(first)]
     monkeypatch.setattr(network, "_routes", lambda: iter(used))
-    second = network.free_subnet(0)
+    second = network.free_subnet("one")
     assert not ipaddress.IPv4Network(first).overlaps(ipaddress.IPv4Network(second))
     everything = [ipaddress.IPv4Network("10.0.0.0/8")]
     monkeypatch.setattr(network, "_routes", lambda: iter(everything))
     with pytest.raises(network.NoNetwork):
-        network.free_subnet(0)
+        network.free_subnet("one")

@@ -36,9 +36,9 @@ def user_namespaces() -> None:
 @pytest.mark.e2e
 async def test_what_containers_reach(shim: Path, tmp_path: Path) -> None:
     network = hub.choose(shim, tmp_path)
-    configuration = json.loads(network.write())
+    [plugin] = json.loads(network.configuration(tmp_path / "addresses"))["plugins"]
     done = subprocess.run(
-        [*APART, sys.executable, WORLD, shim, tmp_path, json.dumps(network.settings)],
+        [*APART, sys.executable, WORLD, shim, tmp_path, json.dumps(plugin)],
         capture_output=True,
         check=False,
         text=True,
@@ -58,7 +58,6 @@ async def test_what_containers_reach(shim: Path, tmp_path: Path) -> None:
     assert all(ipaddress.IPv4Interface(address).network == subnet for address in (one, two))
     assert told["before"] == sorted(address.partition("/")[0] for address in (one, two))
     assert told["after"] == [one.partition("/")[0]]
-    [plugin] = configuration["plugins"]
     assert (network.plugins / plugin["type"]).resolve() == shim.resolve()
 
 

@@ -82,7 +82,7 @@ def asking(names: set[str]) -> PolicyConfig:
 
 
 @given(some_evidence, failing, demands)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_evidence_of_a_failure_never_opens_a_door(
     before: list[Attestation], bad: Attestation, names: set[str]
 ) -> None:
@@ -94,7 +94,7 @@ def test_evidence_of_a_failure_never_opens_a_door(
 
 
 @given(some_evidence.filter(bool), st.data(), demands)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_taking_evidence_away_never_helps(
     before: list[Attestation], data: st.DataObject, names: set[str]
 ) -> None:
@@ -107,7 +107,7 @@ def test_taking_evidence_away_never_helps(
 
 
 @given(some_evidence, demands, st.permutations(range(12)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_order_in_a_registry_means_nothing(
     before: list[Attestation], names: set[str], order: list[int]
 ) -> None:
@@ -118,7 +118,7 @@ def test_the_order_in_a_registry_means_nothing(
 
 
 @given(some_evidence, demands, demands)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_demanding_more_never_helps(
     before: list[Attestation], names: set[str], more: set[str]
 ) -> None:
@@ -129,7 +129,7 @@ def test_demanding_more_never_helps(
 
 
 @given(some_evidence, demands, st.integers(0, 60 * 24 * 60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_growing_older_never_helps(
     before: list[Attestation], names: set[str], minutes: int
 ) -> None:
@@ -148,7 +148,7 @@ json = st.recursive(
 
 
 @given(st.sampled_from(EVIDENCE), st.dictionaries(st.text(max_size=8), json))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_predicate_of_any_other_form_is_refused(
     item: Attestation, predicate: dict[str, Any]
 ) -> None:
@@ -188,7 +188,7 @@ def test_a_predicate_that_lacks_a_part_never_says_more() -> None:
 
 
 @given(st.lists(st.sampled_from(["withdrawn", "reinstated", "good"]), max_size=6), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_statuses_hang_together(states: list[str], data: st.DataObject) -> None:
     """Each status names those before it; only the last can be taken away without a trace."""
     said: list[Attestation] = []

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from buildonce.engine import llb
-from buildonce.engine.buildkit import SolveError, Stat, pb
+from buildonce.engine.buildkit import SolveError, Stat, pb, platform_text
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.fileops import FileActions, Owner, copying
 from buildonce.engine.llb import Output, Vertex
@@ -175,8 +175,7 @@ async def _copied(
             mode=None if copy.mode < 0 else copy.mode,
             timestamp=copy.timestamp,
         )
-    where = (op.platform.OS, op.platform.Architecture, op.platform.Variant)
-    return actions.done(platform="/".join(filter(None, where)))
+    return actions.done(platform=platform_text(op.platform))
 
 
 def _selected(op: pb.Op, copy: pb.FileActionCopy, source: Output) -> Output:

@@ -8,7 +8,7 @@ The one module of the engine that knows where the machine keeps things.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,24 @@ from buildonce.errors import BuildonceError
 if TYPE_CHECKING:
     from buildonce.engine.options import EngineOptions, Registry
     from buildonce.engine.remote_cache import RemoteCache
+
+
+# How this machine reaches others, and where packages come from.
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
+_INDEXES = (
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_TRUSTED_HOST",
+    "UV_INDEX_URL",
+    "UV_EXTRA_INDEX_URL",
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX",
+    "UV_INSECURE_HOST",
+    "NPM_CONFIG_REGISTRY",
+    "GOPROXY",
+    "GONOSUMDB",
+    "GOSUMDB",
+)
 
 
 def log_file(cache: Path) -> Path:
@@ -50,7 +68,8 @@ async def engine_options(environ: Mapping[str, str]) -> EngineOptions:
         tls=Path(tls).expanduser() if tls else None,
         registries=_registries(environ),
         ca=_certificates(environ),
-        proxies=_proxies(environ),
+        proxies=_given(environ, (*_PROXIES, *map(str.lower, _PROXIES))),
+        indexes=_given(environ, _INDEXES),
         remote_cache=_remote_cache(environ),
     )
 
@@ -81,14 +100,8 @@ def _remote_cache(environ: Mapping[str, str]) -> RemoteCache | None:
     )
 
 
-def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
-    names = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
-    return {
-        spelling: environ[spelling]
-        for name in names
-        for spelling in (name, name.lower())
-        if environ.get(spelling)
-    }
+def _given(environ: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    return {name: environ[name] for name in names if environ.get(name)}
 
 
 def _certificates(environ: Mapping[str, str]) -> Path | None:

@@ -45,8 +45,9 @@ class EngineOptions:
         registries: by host, as it stands in image references.
         ca: file with the certificate authorities that the host trusts, put into every exec; None
             leaves containers with their own.
-        proxies: `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` for every exec, without any layer or
-            cache key showing them.
+        proxies: `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` for the daemon and for every exec, without
+            any layer or cache key showing them.
+        indexes: `PIP_INDEX_URL` and the like, for every exec in the same way.
         workdir: what relative paths of `host.directory` start from.
         images: local OCI layouts by name, served as if from a registry.
         remote_cache: a cache in a registry or a folder; None: only the daemon's own.
@@ -63,6 +64,7 @@ class EngineOptions:
     registries: Mapping[str, Registry] = field(default_factory=dict)
     ca: Path | None = None
     proxies: Mapping[str, str] = field(default_factory=dict)
+    indexes: Mapping[str, str] = field(default_factory=dict)
     workdir: Path = field(default_factory=Path.cwd)
     images: Mapping[str, Path] = field(default_factory=dict)
     remote_cache: RemoteCache | None = None

@@ -356,8 +356,6 @@ def ports_of(service: ServiceState) -> tuple[Port, ...]:
     """The ports that a service listens on."""
     if service.container is not None:
         return service.container.image.ports
-    if service.upstream is not None:
-        return tuple(Port(front) for front, _, _ in service.forwards)
     return tuple(Port(front) for front, _, _ in service.forwards)
 
 

@@ -6,8 +6,7 @@ async with open_session(options, on_event=model.engine) as session:
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -21,6 +20,7 @@ from buildonce.engine.buildkit import Client, Credentials, DaemonInfo
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.events import OnEvent
+from buildonce.engine.host_settings import HostSettings
 from buildonce.engine.options import EngineOptions
 from buildonce.engine.resolve import Resolver
 from buildonce.engine.schema import load
@@ -31,30 +31,6 @@ from buildonce.engine.uploads import Uploads
 from buildonce.errors import BuildonceError
 
 current: ContextVar[QueryContext | None] = ContextVar("current", default=None)
-
-# Settings of the client's machine that decide where packages come from; containers use the same.
-INDEX_VARIABLES = (
-    "PIP_INDEX_URL",
-    "PIP_EXTRA_INDEX_URL",
-    "PIP_TRUSTED_HOST",
-    "UV_INDEX_URL",
-    "UV_DEFAULT_INDEX",
-    "NPM_CONFIG_REGISTRY",
-    "GOPROXY",
-    "GONOSUMDB",
-    "GOSUMDB",
-)
-# What common programs read to find certificate authorities other than their own.
-CA_VARIABLES = (
-    "SSL_CERT_FILE",
-    "REQUESTS_CA_BUNDLE",
-    "PIP_CERT",
-    "CURL_CA_BUNDLE",
-    "NODE_EXTRA_CA_CERTS",
-    "GIT_SSL_CAINFO",
-    "AWS_CA_BUNDLE",
-    "CARGO_HTTP_CAINFO",
-)
 
 # Labels of the daemon that say how it works.
 SNAPSHOTTER = "org.mobyproject.buildkit.worker.snapshotter"
@@ -166,12 +142,12 @@ class _Secrets:
 
     def __init__(self, engine: Engine, options: EngineOptions) -> None:
         self._engine = engine
-        self._host = json.dumps({"env": dict(_host_variables(options))}).encode()
+        self._host = HostSettings(engine)
         self._ca = options.ca.read_bytes() if options.ca else None
 
     async def __call__(self, identity: str) -> bytes | None:
         if identity == lowering.HOST_SETTINGS_ID:
-            return self._host
+            return await self._host.document()
         if identity == lowering.HOST_CA_ID:
             return self._ca
         if identity.startswith(lowering.HOSTS_FILE_ID):
@@ -182,13 +158,6 @@ class _Secrets:
             return await self._engine.secrets.value(identity)
         except QueryFailed:
             return None
-
-
-def _host_variables(options: EngineOptions) -> Mapping[str, str]:
-    found = dict(options.proxies)
-    if options.ca is not None:
-        found.update(dict.fromkeys(CA_VARIABLES, lowering.HOST_CA))
-    return found
 
 
 class _Sockets:

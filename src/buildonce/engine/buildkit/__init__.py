@@ -23,6 +23,7 @@ from buildonce.engine.buildkit.client import (
     StatusUpdate,
     Usage,
     Worker,
+    platform_text,
 )
 from buildonce.engine.buildkit.container import Container, Process
 from buildonce.engine.buildkit.errors import (
@@ -87,5 +88,6 @@ __all__ = [
     "Usage",
     "Worker",
     "pb",
+    "platform_text",
     "walk",
 ]

@@ -153,12 +153,10 @@ def specify(buildkitd: Path, place: Place, config: DaemonConfig) -> dict[str, An
         reason = str(error)
     state = place.folder / "state"
     addresses = place.folder / "addresses"
-    configured = place.folder / "network.conflist"
-    if bridge is not None:
-        configured.write_text(bridge.configuration(addresses))
-    if inside is not None:
-        configured.write_text(inside.write())
-    plugins = bridge.plugins if bridge else inside.plugins if inside else None
+    plugins: Path | None = None
+    if made := bridge or inside:
+        plugins = made.plugins
+        (place.folder / "network.conflist").write_text(made.configuration(addresses))
     cgroup = f"buildonce-{place.tag}"
     text = _toml(place, config, state, plugins, cgroup, rootless=not root)
     configuration = place.folder / "buildkitd.toml"
@@ -176,8 +174,8 @@ def specify(buildkitd: Path, place: Place, config: DaemonConfig) -> dict[str, An
         run = place.folder / "run"
         run.mkdir(mode=0o700, exist_ok=True)
         environment["XDG_RUNTIME_DIR"] = str(run)
-        made = inside.command if inside is not None else []
-        command = [*_rootlesskit(place), *made, *command, "--rootless"]
+        networked = inside.command if inside is not None else []
+        command = [*_rootlesskit(place), *networked, *command, "--rootless"]
     if place.log.exists() and place.log.stat().st_size > LOG_SIZE:
         place.log.replace(place.log.with_suffix(".old.log"))
     return {

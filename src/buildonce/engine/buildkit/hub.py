@@ -12,11 +12,10 @@ import json
 import os
 import shutil
 import subprocess
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from buildonce.engine.buildkit.network import PROGRAMS, NoNetwork, free_subnet
+from buildonce.engine.buildkit.network import PROGRAMS, NoNetwork, free_subnet, gateway_of
 
 _BRIDGE = "hub"
 _NEEDED = ("ip", "iptables")
@@ -46,12 +45,11 @@ class Hub:
     @property
     def settings(self) -> dict[str, str]:
         """What the shim needs to know."""
-        address, _, size = self.subnet.partition("/")
+        size = self.subnet.partition("/")[2]
         return {
             "namespace": str(self.folder / "hub.netns"),
             "bridge": _BRIDGE,
-            "gateway": f"{address.rpartition('.')[0]}.1/{size}",
-            "addresses": str(self.folder / "addresses"),
+            "gateway": f"{gateway_of(self.subnet)}/{size}",
         }
 
     @property
@@ -59,16 +57,20 @@ class Hub:
         """What runs the command that comes after it, with the network made."""
         return [str(self.shim), "hub", json.dumps(self.settings)]
 
-    def write(self) -> str:
-        """Put the plugins into their folder, and answer the CNI configuration list."""
-        shutil.rmtree(self.folder / "addresses", ignore_errors=True)
+    def configuration(self, addresses: Path) -> str:
+        """The CNI configuration list; its plugins are put into their folder.
+
+        Args:
+            addresses: folder where reservations of addresses are kept.
+        """
+        shutil.rmtree(addresses, ignore_errors=True)
         self.plugins.mkdir(exist_ok=True)
         for name in _PLUGINS:
             plugin = self.plugins / name
             plugin.unlink(missing_ok=True)
             plugin.symlink_to(self.shim)
-        plugin_settings = {"type": _PLUGINS[0], **self.settings}
-        return json.dumps({"cniVersion": "0.4.0", "name": _BRIDGE, "plugins": [plugin_settings]})
+        hub = {"type": _PLUGINS[0], **self.settings, "addresses": str(addresses)}
+        return json.dumps({"cniVersion": "0.4.0", "name": _BRIDGE, "plugins": [hub]})
 
 
 def choose(shim: Path | None, folder: Path) -> Hub:
@@ -83,7 +85,7 @@ def choose(shim: Path | None, folder: Path) -> Hub:
     missing = [name for name in _NEEDED if shutil.which(name, path=path) is None]
     if missing:
         raise NoNetwork(f"networks without root need {' and '.join(missing)}, not installed here")
-    hub = Hub(shim, folder, free_subnet(zlib.crc32(str(folder).encode())))
+    hub = Hub(shim, folder, free_subnet(str(folder)))
     command = [str(shim), "hub-probe", json.dumps(hub.settings)]
     try:
         tried = subprocess.run(

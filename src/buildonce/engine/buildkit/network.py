@@ -46,7 +46,7 @@ class Bridge:
     @property
     def gateway(self) -> str:
         """This machine's address on the bridge, as containers reach it."""
-        return str(next(ipaddress.IPv4Network(self.subnet).hosts()))
+        return gateway_of(self.subnet)
 
     def configuration(self, addresses: Path) -> str:
         """The CNI configuration list.
@@ -87,16 +87,22 @@ def choose(seed: str) -> Bridge:
     )
     if iptables is None:
         raise NoNetwork("iptables is not installed")
-    number = zlib.crc32(seed.encode())
-    return Bridge(f"bo{number:08x}", free_subnet(number), folder, iptables)
+    return Bridge(f"bo{_number(seed):08x}", free_subnet(seed), folder, iptables)
 
 
-def free_subnet(start: int) -> str:
-    """A subnet that overlaps with no route and no address of this machine.
+def gateway_of(subnet: str) -> str:
+    """The address in a subnet by which its containers reach what is outside."""
+    return str(next(ipaddress.IPv4Network(subnet).hosts()))
+
+
+def free_subnet(seed: str) -> str:
+    """A subnet that overlaps with no route and no address of this machine; for the same seed the
+    same one, while it is free.
 
     Raises:
         NoNetwork: there is none.
     """
+    start = _number(seed)
     used = [*_routes(), *_addresses()]
     candidates = list(RANGE.subnets(new_prefix=SIZE))
     for offset in range(len(candidates)):
@@ -104,6 +110,10 @@ def free_subnet(start: int) -> str:
         if not any(candidate.overlaps(other) for other in used):
             return str(candidate)
     raise NoNetwork(f"no free subnet in {RANGE}")
+
+
+def _number(seed: str) -> int:
+    return zlib.crc32(seed.encode())
 
 
 def _mtu() -> int:

@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from buildonce.engine import llb, repositories, semver
+from buildonce.engine.addresses import parts_of, served
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.fileops import FileActions
 from buildonce.engine.operations import operation
 from buildonce.engine.operations.directory import directory, with_directory, with_timestamps
-from buildonce.engine.operations.http import PORTS, parts_of
 from buildonce.engine.states import (
     ChangesetState,
     DirectoryState,
@@ -25,7 +25,6 @@ from buildonce.engine.states import (
     ServiceState,
     SocketState,
 )
-from buildonce.engine.tunnels import nearby
 from buildonce.engine.worktrees import git as run_git
 from buildonce.engine.worktrees import without_login
 
@@ -122,18 +121,14 @@ async def _access(
     if repository.service is None:
         yield repository.url, {**environment, **_by_environment(settings)}
         return
-    port = parts.port or PORTS.get(parts.scheme, 0)
-    async with (
-        engine.services.reached(repository.service) as running,
-        nearby(engine, running, port) as (address, number),
-    ):
-        place = f"{address}:{number}"
+    async with served(engine, repository.service, parts) as (host, port):
+        place = f"{host}:{port}"
         if parts.scheme == "ssh":
             place = f"{parts.username}@{place}" if parts.username else place
             alias = f"[{parts.hostname}]:{parts.port}" if parts.port else parts.hostname or ""
             ssh = environment.get("GIT_SSH_COMMAND", "ssh")
             environment["GIT_SSH_COMMAND"] = f"{ssh} -o HostKeyAlias={shlex.quote(alias)}"
-        environment["no_proxy"] = ",".join(filter(None, (os.environ.get("no_proxy"), address)))
+        environment["no_proxy"] = ",".join(filter(None, (os.environ.get("no_proxy"), host)))
         settings[f"url.{parts.scheme}://{place}/.insteadOf"] = f"{parts.scheme}://{parts.netloc}/"
         yield repository.url, {**environment, **_by_environment(settings)}
 

@@ -10,21 +10,19 @@ import urllib.error
 import urllib.request
 from email.utils import mktime_tz, parsedate_tz
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
 
 import anyio
 
 from buildonce.engine import llb
+from buildonce.engine.addresses import parts_of, served
 from buildonce.engine.engine import Engine
 from buildonce.engine.errors import QueryFailed
 from buildonce.engine.operations import operation
 from buildonce.engine.paths import check_name
 from buildonce.engine.states import FileState, SecretState, ServiceState
-from buildonce.engine.tunnels import nearby
 
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 _TIMEOUT = 60.0  # seconds without a byte
-PORTS = {"http": 80, "https": 443, "ssh": 22, "git": 9418}
 
 
 @operation("Query.http")
@@ -66,20 +64,6 @@ async def http(
     return FileState(output, f"/{chosen}", engine.platform)
 
 
-def parts_of(url: str) -> SplitResult:
-    """The parts of an address.
-
-    Raises:
-        QueryFailed: it is none.
-    """
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise QueryFailed(f"{url!r} is not an address: {error}") from None
-    return parts
-
-
 async def _fetched(
     engine: Engine, url: str, name: str, service: ServiceState, header: SecretState | None
 ) -> Path:
@@ -89,12 +73,8 @@ async def _fetched(
     headers = {"Host": parts.netloc}
     if header is not None:
         headers["Authorization"] = (await engine.secrets.value(header.identity)).decode()
-    port = parts.port or PORTS.get(parts.scheme, 0)
-    async with (
-        engine.services.reached(service) as running,
-        nearby(engine, running, port) as (address, number),
-    ):
-        there = parts._replace(netloc=f"{address}:{number}").geturl()
+    async with served(engine, service, parts) as (host, port):
+        there = parts._replace(netloc=f"{host}:{port}").geturl()
         request = urllib.request.Request(there, headers=headers)  # noqa: S310  # HTTP, see `http`
 
         def fetch() -> None:

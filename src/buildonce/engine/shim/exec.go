@@ -35,7 +35,8 @@ type specification struct {
 
 // hostSettings reach every command without being in its image, its layers or its cache key.
 type hostSettings struct {
-	Env map[string]string `json:"env"` // defaults: a variable that the command has is left alone
+	Env     map[string]string `json:"env"`     // defaults: a variable that the command has is left alone
+	Secrets []string          `json:"secrets"` // what of it must not be seen
 }
 
 func specified() (*specification, error) {
@@ -102,16 +103,17 @@ func verdict(expect string, code int) int {
 
 // run runs the command and answers its exit code. An error is the shim's own.
 func run(spec *specification) (int, error) {
-	env, err := environment(spec)
+	settings, err := givenSettings()
 	if err != nil {
 		return 0, err
 	}
+	env := environment(spec, settings)
 	for _, r := range spec.Relays {
 		if err := r.serve(); err != nil {
 			return 0, err
 		}
 	}
-	secrets, err := secretValues(spec, env)
+	secrets, err := secretValues(spec, env, settings.Secrets)
 	if err != nil {
 		return 0, err
 	}
@@ -207,21 +209,24 @@ func reap(pid int) int {
 	}
 }
 
+func givenSettings() (settings hostSettings, err error) {
+	if text := os.Getenv(hostVariable); text != "" {
+		err = json.Unmarshal([]byte(text), &settings)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", hostVariable, err)
+	}
+	return settings, err
+}
+
 // environment is the command's: ours without the specification and without what the daemon adds
 // to trace its own steps, with the host's defaults.
-func environment(spec *specification) ([]string, error) {
+func environment(spec *specification, settings hostSettings) []string {
 	var env []string
-	var settings hostSettings
 	has := map[string]bool{}
 	for _, variable := range os.Environ() {
-		name, value, _ := strings.Cut(variable, "=")
-		if name == hostVariable {
-			if err := json.Unmarshal([]byte(value), &settings); err != nil {
-				return nil, fmt.Errorf("%s: %w", hostVariable, err)
-			}
-			continue
-		}
-		if name == specificationVariable || tracing[name] {
+		name, _, _ := strings.Cut(variable, "=")
+		if name == hostVariable || name == specificationVariable || tracing[name] {
 			continue
 		}
 		has[name] = true
@@ -235,7 +240,7 @@ func environment(spec *specification) ([]string, error) {
 			env = append(env, name+"="+value)
 		}
 	}
-	return env, nil
+	return env
 }
 
 var tracing = map[string]bool{

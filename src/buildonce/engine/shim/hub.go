@@ -49,32 +49,15 @@ func hub(args []string) error {
 	if err != nil {
 		return err
 	}
-	// A link to that of the machine, if there is one, in a copy of the folder that is ours alone.
-	if target, err := os.Readlink(cniResults); err == nil && target != "" {
-		if err := os.Remove(cniResults); err != nil {
-			return err
-		}
-	}
-	if err := os.MkdirAll(cniResults, 0o700); err != nil {
+	if err := ownResults(); err != nil {
 		return err
 	}
-	type made struct {
-		sockets []*os.File
-		err     error
-	}
-	done := make(chan made)
-	go func() {
-		// A thread of its own, which ends with this: the way back to the first namespace is barred.
-		runtime.LockOSThread()
-		sockets, err := settings.begin()
-		done <- made{sockets, err}
-	}()
-	namespace := <-done
-	if namespace.err != nil {
-		return namespace.err
+	sockets, err := settings.begun()
+	if err != nil {
+		return err
 	}
 	relay := exec.Command("/proc/self/exe", "hub-relay", strconv.Itoa(os.Getpid()))
-	relay.ExtraFiles = namespace.sockets
+	relay.ExtraFiles = sockets
 	relay.Stderr = os.Stderr
 	if err := relay.Start(); err != nil {
 		return err
@@ -86,6 +69,33 @@ func hub(args []string) error {
 		return number
 	}
 	return syscall.Exec(command, args[1:], os.Environ())
+}
+
+// ownResults makes the folder of CNI's results one of ours. It is a link to that of the machine, if
+// there is one, in a copy of the folder above it.
+func ownResults() error {
+	if target, err := os.Readlink(cniResults); err == nil && target != "" {
+		if err := os.Remove(cniResults); err != nil {
+			return err
+		}
+	}
+	return os.MkdirAll(cniResults, 0o700)
+}
+
+// begun is begin in a thread that ends with it: the way back to the first namespace is barred.
+func (n network) begun() ([]*os.File, error) {
+	type made struct {
+		sockets []*os.File
+		err     error
+	}
+	done := make(chan made)
+	go func() {
+		runtime.LockOSThread()
+		sockets, err := n.begin()
+		done <- made{sockets, err}
+	}()
+	namespace := <-done
+	return namespace.sockets, namespace.err
 }
 
 // begin moves this thread to a namespace that it makes, and names it.

@@ -19,8 +19,11 @@ const (
 )
 
 // secretValues are the byte strings that must not be seen, the longest first.
-func secretValues(spec *specification, env []string) ([][]byte, error) {
+func secretValues(spec *specification, env []string, more []string) ([][]byte, error) {
 	var values [][]byte
+	for _, text := range more {
+		values = append(values, []byte(text))
+	}
 	for _, name := range spec.SecretEnv {
 		values = append(values, []byte(value(env, name)))
 	}

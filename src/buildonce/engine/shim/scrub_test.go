@@ -82,7 +82,7 @@ func TestSecretValues(t *testing.T) {
 		SecretEnv:   []string{"TOKEN", "EMPTY", "UNSET"},
 		SecretFiles: []string{key, filepath.Join(folder, "missing")},
 	}
-	values, err := secretValues(spec, []string{"TOKEN= hunter2 \n", "EMPTY=", "OTHER=x"})
+	values, err := secretValues(spec, []string{"TOKEN= hunter2 \n", "EMPTY=", "OTHER=x"}, []string{"of-the-host"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestSecretValues(t *testing.T) {
 	for _, value := range values {
 		found[string(value)] = true
 	}
-	for _, want := range []string{"hunter2", "AbCdEfGh", "-----BEGIN-----"} {
+	for _, want := range []string{"of-the-host", "hunter2", "AbCdEfGh", "-----BEGIN-----"} {
 		if !found[want] {
 			t.Errorf("%q is not among %q", want, values)
 		}

@@ -1,0 +1,71 @@
+"""The machine's proxy and package index reach commands, also where they listen on loopback only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from .private import PRELUDE, Private
+
+PROXY_LOGIN, INDEX_LOGIN = "word-of-the-proxy", "word-of-the-index"
+ASK = (
+    PRELUDE
+    + """
+async def main():
+    await ask(sh("wget -q -O - http://nowhere.example/page").stdout())
+    await ask(sh("unset http_proxy; wget -q -O - $PIP_INDEX_URL").stdout())
+    await ask(sh("echo $PIP_INDEX_URL $NO_PROXY").stdout())
+    await ask(base().with_env_variable("GOPROXY", "own").with_exec(["sh", "-c", "echo $GOPROXY"])
+              .stdout())
+    dockerfile = "FROM scratch\\nCOPY . /\\nRUN wget -q -O /page http://nowhere.example/built"
+    context = dag.host().directory(sys.argv[1]).with_new_file("Dockerfile", dockerfile)
+    await ask(context.docker_build().file("page").contents())
+run(main)
+"""
+)
+
+
+class Told(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        login = self.headers.get("Proxy-Authorization") or self.headers.get("Authorization")
+        self.wfile.write(f"{self.path} {bool(login)}\n".encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Told) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def test_proxy_and_index_on_loopback(tmp_path: Path, rootfs: Path, port: int) -> None:
+    settings = {
+        "http_proxy": f"http://me:{PROXY_LOGIN}@localhost:{port}",
+        "PIP_INDEX_URL": f"http://me:{INDEX_LOGIN}@127.0.0.1:{port}/simple",
+        "GOPROXY": "direct",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+    private = Private(tmp_path / "cache", rootfs, settings)
+    try:
+        running = private.start(ASK)
+        page, index, shown, own, built = (answer.get("answer", answer) for answer in running.wait())
+    finally:
+        private.close()
+    assert page == "http://nowhere.example/page True\n"
+    assert index == "/simple True\n"
+    place, unproxied = shown.removeprefix("http://me:***@").split()
+    assert place == f"{unproxied}:{port}/simple"
+    assert own == "own\n"
+    assert built == "http://nowhere.example/built True\n"
+    assert PROXY_LOGIN not in running.errors
+    assert private.leftovers() == []
