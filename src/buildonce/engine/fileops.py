@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from buildonce.engine.buildkit.platforms import platform_message
 from buildonce.engine.buildkit.proto import ops_pb2 as pb
 from buildonce.engine.llb import (
     Expected,
     Inlined,
     Output,
     Written,
-    platform_of,
     vertex,
 )
 
@@ -316,7 +316,7 @@ class FileActions:
             action.input = target.place(first) if isinstance(target, _Result) else target
             action.secondaryInput = source.place(first) if isinstance(source, _Result) else source
         self._op.file.actions[-1].output = 0
-        self._op.platform.CopyFrom(platform_of(platform))
+        self._op.platform.CopyFrom(platform_message(platform))
         made = vertex(
             self._op,
             self._inputs,

@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from buildonce.engine.buildkit.platforms import platform_message
 from buildonce.engine.buildkit.proto import ops_pb2 as pb
 
 
@@ -227,12 +228,6 @@ def unmarshal(definition: pb.Definition) -> Output | None:
     return Output(known[terminal.inputs[0].digest], terminal.inputs[0].index)
 
 
-def platform_of(text: str) -> pb.Platform:
-    """`linux/arm64/v8` as the wire's message."""
-    os, architecture, variant = (*text.split("/"), "", "")[:3]
-    return pb.Platform(OS=os, Architecture=architecture, Variant=variant)
-
-
 def new_op(platform: str) -> pb.Op:
     """An operation for a platform.
 
@@ -240,7 +235,7 @@ def new_op(platform: str) -> pb.Op:
     it reports progress and failures, would no longer be the one we know.
     """
     op = pb.Op()
-    op.platform.CopyFrom(platform_of(platform))
+    op.platform.CopyFrom(platform_message(platform))
     return op
 
 

@@ -14,7 +14,7 @@ import os
 # when it is loaded, which is below.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from buildonce.engine.buildkit.build import Build, ResolvedImage, Result, Stat
+from buildonce.engine.buildkit.build import Build, ResolvedImage, Result
 from buildonce.engine.buildkit.client import (
     TLS,
     Client,
@@ -23,7 +23,6 @@ from buildonce.engine.buildkit.client import (
     StatusUpdate,
     Usage,
     Worker,
-    platform_text,
 )
 from buildonce.engine.buildkit.container import Container, Process
 from buildonce.engine.buildkit.errors import (
@@ -42,10 +41,12 @@ from buildonce.engine.buildkit.filesend import ByteSink, Receiver
 from buildonce.engine.buildkit.filesync import DirectorySource
 from buildonce.engine.buildkit.listing import CannotRead, walk
 from buildonce.engine.buildkit.patterns import BadPattern
+from buildonce.engine.buildkit.platforms import platform_text
 from buildonce.engine.buildkit.progress import OnStatus
 from buildonce.engine.buildkit.proto import ops_pb2 as pb
 from buildonce.engine.buildkit.session import SOURCE, Credentials, Session, SocketConnection
 from buildonce.engine.buildkit.shim import ExecSpec, Relay
+from buildonce.engine.buildkit.stats import Stat
 from buildonce.engine.buildkit.tree import Entry, Tree
 
 __all__ = [

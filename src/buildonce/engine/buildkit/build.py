@@ -8,12 +8,11 @@ results, without exporting them.
 from __future__ import annotations
 
 import asyncio
-import stat
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from os import fsdecode, fsencode
+from os import fsencode
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -23,9 +22,10 @@ from buildonce.engine.buildkit.attempts import Attempts
 from buildonce.engine.buildkit.container import Container
 from buildonce.engine.buildkit.errors import SolveError
 from buildonce.engine.buildkit.exports import CacheEntry
-from buildonce.engine.buildkit.filemode import from_go
 from buildonce.engine.buildkit.job import Job
-from buildonce.engine.buildkit.proto import gateway_pb2, ops_pb2, session_pb2
+from buildonce.engine.buildkit.platforms import platform_message
+from buildonce.engine.buildkit.proto import gateway_pb2, ops_pb2
+from buildonce.engine.buildkit.stats import Stat
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -50,47 +50,6 @@ class Result:
     definition: ops_pb2.Definition | None = None
     definitions: Mapping[str, ops_pb2.Definition] = field(default_factory=dict)
     metadata: Mapping[str, bytes] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """What is at a path.
-
-    Attributes:
-        path: as the daemon gives it: the name in a directory's listing.
-        mode: as in `os.stat_result.st_mode`, the file's type included.
-        size: in bytes.
-        mtime_ns: nanoseconds since 1970.
-        target: where a symbolic link points.
-    """
-
-    path: str
-    mode: int
-    size: int
-    mtime_ns: int
-    uid: int
-    gid: int
-    target: str
-
-    @property
-    def name(self) -> str:
-        return self.path.rstrip("/").rpartition("/")[2]
-
-    @property
-    def permissions(self) -> int:
-        return stat.S_IMODE(self.mode)
-
-    @property
-    def is_dir(self) -> bool:
-        return stat.S_ISDIR(self.mode)
-
-    @property
-    def is_file(self) -> bool:
-        return stat.S_ISREG(self.mode)
-
-    @property
-    def is_symlink(self) -> bool:
-        return stat.S_ISLNK(self.mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +186,7 @@ class Build:
             Ref=ref, DirPath=fsencode(path), IncludePattern=include or ""
         )
         answer = await self._call("ReadDir", request, gateway_pb2.ReadDirResponse)
-        return [_stat(entry) for entry in answer.entries]
+        return [Stat.of(entry) for entry in answer.entries]
 
     async def stat_file(self, ref: str, path: str) -> Stat:
         """What is at a path of a result; symbolic links are not followed.
@@ -237,7 +196,7 @@ class Build:
         """
         request = gateway_pb2.StatFileRequest(Ref=ref, Path=fsencode(path))
         answer = await self._call("StatFile", request, gateway_pb2.StatFileResponse)
-        return _stat(answer.stat)
+        return Stat.of(answer.stat)
 
     async def read_failed(
         self, error: SolveError, dest: str, names: Sequence[str]
@@ -312,7 +271,7 @@ class Build:
     ) -> ResolvedImage:
         request = gateway_pb2.ResolveSourceMetaRequest(
             Source=ops_pb2.SourceOp(identifier=identifier, attrs=attrs),
-            Platform=platform_message(platform),
+            Platform=platform_message(platform) if platform else None,
             LogName=f"resolve {identifier.partition('://')[2]}",
             ResolveMode=mode,
         )
@@ -352,7 +311,7 @@ class Build:
                 Mounts=mounts,
                 Network=network,
                 hostname=hostname,
-                platform=platform_message(platform),
+                platform=platform_message(platform) if platform else None,
                 extraHosts=[
                     ops_pb2.HostIP(Host=host, IP=ip) for host, ip in (extra_hosts or {}).items()
                 ],
@@ -376,14 +335,6 @@ class Build:
         return await self._main.call(method, request, answer, definition)
 
 
-def platform_message(text: str | None) -> ops_pb2.Platform | None:
-    """`linux/arm64/v8` as a message; None, the worker's own, stays None."""
-    if not text:
-        return None
-    system, architecture, variant = (*text.split("/"), "", "")[:3]
-    return ops_pb2.Platform(OS=system, Architecture=architecture, Variant=variant)
-
-
 def as_inputs(
     definitions: Mapping[str, ops_pb2.Definition] | None,
 ) -> dict[str, ops_pb2.Definition]:
@@ -401,15 +352,3 @@ def as_inputs(
 def _definition(ref: gateway_pb2.Ref) -> ops_pb2.Definition | None:
     definition: ops_pb2.Definition = getattr(ref, "def")  # a keyword of Python's
     return definition if ref.HasField("def") else None
-
-
-def _stat(entry: session_pb2.Stat) -> Stat:
-    return Stat(
-        path=fsdecode(entry.path),
-        mode=from_go(entry.mode),
-        size=entry.size,
-        mtime_ns=entry.modTime,
-        uid=entry.uid,
-        gid=entry.gid,
-        target=fsdecode(entry.linkname),
-    )

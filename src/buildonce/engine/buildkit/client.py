@@ -27,6 +27,7 @@ from buildonce.engine.buildkit.errors import DaemonRefused
 from buildonce.engine.buildkit.exports import CacheEntry, Export
 from buildonce.engine.buildkit.job import Job
 from buildonce.engine.buildkit.names import new_id
+from buildonce.engine.buildkit.platforms import platform_document, platform_text
 from buildonce.engine.buildkit.progress import OnStatus, Progress, last_words
 from buildonce.engine.buildkit.proto import control_pb2, ops_pb2
 from buildonce.engine.buildkit.session import Session
@@ -315,7 +316,7 @@ class Client:
                 refs = {i.platform: (await build.solve(i.definition)).ref for i in images}
                 platforms = {
                     "Platforms": [
-                        {"ID": i.platform, "Platform": _platform_document(i.platform)}
+                        {"ID": i.platform, "Platform": platform_document(i.platform)}
                         for i in images
                     ]
                 }
@@ -372,19 +373,6 @@ class Client:
         deleted = self._caller.stream(CONTROL + "Prune", request, control_pb2.UsageRecord)
         async for record in deleted:
             yield _usage(record)
-
-
-def platform_text(platform: ops_pb2.Platform) -> str:
-    """`linux/arm64/v8` of the message."""
-    parts = (platform.OS, platform.Architecture, platform.Variant)
-    return "/".join(part for part in parts if part)
-
-
-def _platform_document(platform: str) -> dict[str, str]:
-    """`linux/arm64/v8` as OCI writes it."""
-    os, architecture, variant = (*platform.split("/"), "", "")[:3]
-    document = {"os": os, "architecture": architecture}
-    return {**document, "variant": variant} if variant else document
 
 
 def _usage(record: control_pb2.UsageRecord) -> Usage:
