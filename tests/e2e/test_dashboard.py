@@ -126,6 +126,34 @@ def test_sigterm_while_it_starts_ends_it(filled: Path) -> None:
         assert process.wait(60) in (0, -signal.SIGTERM)
 
 
+STOPPED_IN_A_CALLBACK = """
+import os, signal, sys, weakref
+from buildonce.dashboard.__main__ import main
+
+class Thing:
+    pass
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "uvicorn":
+            thing = Thing()
+            kept.append(weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM)))
+
+kept = []
+sys.meta_path.insert(0, Finder())
+main()
+"""
+
+
+def test_sigterm_where_python_ignores_exceptions_ends_it_too(filled: Path) -> None:
+    variables = {**os.environ, "PORT": str(free_port()), "BUILDONCE_LEDGER": str(filled)}
+    process = subprocess.Popen([sys.executable, "-c", STOPPED_IN_A_CALLBACK], env=variables)
+    try:
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+
+
 def test_requests_while_the_ledger_is_written_all_succeed(tmp_path: Path, filled: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(filled.read_bytes())

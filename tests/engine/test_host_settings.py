@@ -11,14 +11,14 @@ import pytest
 
 from .private import PRELUDE, Private
 
-PROXY_LOGIN, INDEX_LOGIN = "word-of-the-proxy", "word-of-the-index"
+LOGIN = "word-of-the-proxy"
 ASK = (
     PRELUDE
     + """
 async def main():
     await ask(sh("wget -q -O - http://nowhere.example/page").stdout())
     await ask(sh("unset http_proxy; wget -q -O - $PIP_INDEX_URL").stdout())
-    await ask(sh("echo $PIP_INDEX_URL $NO_PROXY").stdout())
+    await ask(sh("echo $PIP_INDEX_URL $NO_PROXY; echo $PIP_EXTRA_INDEX_URL$http_proxy").stdout())
     await ask(base().with_env_variable("GOPROXY", "own").with_exec(["sh", "-c", "echo $GOPROXY"])
               .stdout())
     dockerfile = "FROM scratch\\nCOPY . /\\nRUN wget -q -O /page http://nowhere.example/built"
@@ -50,8 +50,9 @@ def port() -> Iterator[int]:
 
 def test_proxy_and_index_on_loopback(tmp_path: Path, rootfs: Path, port: int) -> None:
     settings = {
-        "http_proxy": f"http://me:{PROXY_LOGIN}@localhost:{port}",
-        "PIP_INDEX_URL": f"http://me:{INDEX_LOGIN}@127.0.0.1:{port}/simple",
+        "http_proxy": f"http://me:{LOGIN}@localhost:{port}",
+        "PIP_INDEX_URL": f"http://127.0.0.1:{port}/simple",
+        "PIP_EXTRA_INDEX_URL": f"https://me:{LOGIN}@index.example.org/simple",
         "GOPROXY": "direct",
         "no_proxy": "127.0.0.1,localhost",
     }
@@ -62,10 +63,12 @@ def test_proxy_and_index_on_loopback(tmp_path: Path, rootfs: Path, port: int) ->
     finally:
         private.close()
     assert page == "http://nowhere.example/page True\n"
-    assert index == "/simple True\n"
-    place, unproxied = shown.removeprefix("http://me:***@").split()
-    assert place == f"{unproxied}:{port}/simple"
+    assert index == "/simple False\n"
+    place, address, proxy = shown.split()
+    assert place == f"http://{address}:{port}/simple"
+    assert proxy == f"http://me:***@{address}:{port}"
     assert own == "own\n"
     assert built == "http://nowhere.example/built True\n"
-    assert PROXY_LOGIN not in running.errors
+    assert LOGIN not in running.errors
+    assert "PIP_EXTRA_INDEX_URL has a login in it" in running.errors
     assert private.leftovers() == []

@@ -2,7 +2,8 @@
 
 It is in no layer and no cache key: the daemon asks for it, as for a secret, when a command starts.
 A command with a network of its own does not reach this machine's loopback, so a proxy or an index
-that listens there is led to it by a service, under that service's address.
+that listens there is led to it by a service, under that service's address. An index's address with
+a login is a secret, which programs hand over themselves: what runs in a container may be anyone's.
 
     text = await HostSettings(engine).document()
 """
@@ -48,13 +49,20 @@ class HostSettings:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         options = engine.options
-        self._variables = {**options.indexes, **options.proxies}
+        self._withheld = [name for name, value in options.indexes.items() if logins([value])]
+        indexes = {k: v for k, v in options.indexes.items() if k not in self._withheld}
+        self._variables = {**indexes, **options.proxies}
         self._fixed: dict[str, str] = {}
         if options.ca is not None:
             self._fixed = dict.fromkeys(CA_VARIABLES, lowering.HOST_CA)
 
     async def document(self) -> bytes:
         """As the shim reads it (`hostSettings` in engine/shim/exec.go)."""
+        for name in self._withheld:
+            self._engine.steps.note(
+                f"{name} has a login in it, so commands do not get it: hand it over to those that "
+                "need it, with_secret_variable"
+            )
         found = self._variables
         if self._engine.own_networks and (ports := loopback_ports(found)):
             try:
