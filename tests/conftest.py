@@ -50,6 +50,7 @@ LONG = {
     "tests/e2e/test_delivery_aws.py": 0,  # tests/aws/test_rollouts.py: the same in one process
     "tests/e2e/test_delivery_local.py::test_kill_9": 0,  # delivery/test_faults.py: every point
     "tests/e2e/test_delivery_local.py::test_a_signal": 0,  # the same, and e2e/test_pipeline.py
+    "tests/e2e/test_delivery_local.py::test_after_a_reboot": 0,  # delivery/test_local.py: the same
     "tests/e2e/test_pipeline.py::test_a_pull_request": 0,  # tests/pipeline/test_pipeline.py
     "tests/e2e/test_pipeline.py::test_a_change_of_no_source": 0,  # "the same commit again"
     "tests/e2e/test_pipeline.py::test_one_line": 0,  # tests/delivery/test_traffic.py
@@ -62,6 +63,12 @@ LONG = {
     "tests/e2e/test_tamper.py::test_what_was_tampered_with": 8,  # tests/release: the same, below
     "tests/e2e/test_tamper.py::test_a_registry_that_does_not": 4,  # tests/release/test_registry.py
     "tests/delivery/test_faults.py::test_every_single_fault": 4,  # each kind at other rollouts
+    "tests/aws/test_roles.py::test_a_role_allows": 2,  # every second strategy
+    "tests/aws/test_rollouts.py::test_an_alarm_at_any_step": 2,
+    "tests/aws/test_rollouts.py::test_an_image_that_cannot": 3,
+    "tests/aws/test_rollouts.py::test_tasks_that_do_not": 3,
+    "tests/aws/test_rollouts.py::test_throttled_calls": 3,
+    "tests/engine_surface/test_fuzz.py::test_queries_that_are_out": 2,
     "tests/engine_surface/test_schema.py::test_the_oldest": 0,  # test_run.py: that client for real
     "tests/faults/test_table.py::test_every": 0,  # tests/delivery/test_faults.py, tests/aws
     "tests/faults/test_table.py::test_the_sample": 0,
