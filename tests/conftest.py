@@ -63,7 +63,7 @@ LONG = {
     "tests/e2e/test_tamper.py::test_what_was_tampered_with": 8,  # tests/release: the same, below
     "tests/e2e/test_tamper.py::test_a_registry_that_does_not": 4,  # tests/release/test_registry.py
     "tests/delivery/test_faults.py::test_every_single_fault": 4,  # each kind at other rollouts
-    "tests/aws/test_roles.py::test_a_role_allows": 2,  # every second strategy
+    "tests/aws/test_roles.py::test_a_role_allows": 3,  # every third strategy
     "tests/aws/test_rollouts.py::test_an_alarm_at_any_step": 2,
     "tests/aws/test_rollouts.py::test_an_image_that_cannot": 3,
     "tests/aws/test_rollouts.py::test_tasks_that_do_not": 3,
@@ -80,6 +80,7 @@ LONG = {
     "tests/engine/test_faults.py::test_buildonce_itself": 2,  # busy, or doing nothing
     "tests/engine/test_faults.py::test_a_signal_at_any_moment": 0,  # engine_surface/test_run.py
     "tests/engine/test_remote_cache.py::test_a_fresh_machine_starts_warm": 2,  # registry or folder
+    "tests/release/test_evidence.py::test_what_was_tampered": 2,  # every second way; e2e/test_tamper
     "tests/toolchain/test_building.py::test_building_for_real": 0,  # make setup builds for real
 }
 

@@ -61,7 +61,7 @@ MOMENTS = st.integers(0, 60 * 24 * 20).map(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(windows(), max_size=4), MOMENTS)
 def test_deny_wins_and_outside_of_all_allows_it_is_closed(
     configured: list[WindowConfig], moment: datetime
@@ -75,7 +75,7 @@ def test_deny_wins_and_outside_of_all_allows_it_is_closed(
         assert closure.denied == denied
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(windows(), min_size=1, max_size=3), MOMENTS, st.data())
 def test_it_is_closed_until_the_moment_that_is_named_and_open_then(
     configured: list[WindowConfig], moment: datetime, data: st.DataObject
@@ -90,7 +90,7 @@ def test_it_is_closed_until_the_moment_that_is_named_and_open_then(
         assert closed(configured, between) is not None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(windows(), MOMENTS)
 def test_within_is_what_the_occurrences_say(window: WindowConfig, moment: datetime) -> None:
     year = timedelta(days=366)
