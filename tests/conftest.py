@@ -80,7 +80,7 @@ LONG = {
     "tests/engine/test_faults.py::test_buildonce_itself": 2,  # busy, or doing nothing
     "tests/engine/test_faults.py::test_a_signal_at_any_moment": 0,  # engine_surface/test_run.py
     "tests/engine/test_remote_cache.py::test_a_fresh_machine_starts_warm": 2,  # registry or folder
-    "tests/release/test_evidence.py::test_what_was_tampered": 2,  # every second way; e2e/test_tamper
+    "tests/release/test_evidence.py::test_what_was_tampered": 2,  # e2e/test_tamper
     "tests/toolchain/test_building.py::test_building_for_real": 0,  # make setup builds for real
 }
 
