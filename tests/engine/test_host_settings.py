@@ -11,6 +11,7 @@ import pytest
 
 from .private import PRELUDE, Private
 
+pytestmark = pytest.mark.embedded_only
 LOGIN = "word-of-the-proxy"
 ASK = (
     PRELUDE
