@@ -64,11 +64,11 @@ LONG = {
     "tests/e2e/test_tamper.py::test_a_registry_that_does_not": 4,  # tests/release/test_registry.py
     "tests/delivery/test_faults.py::test_every_single_fault": 4,  # each kind at other rollouts
     "tests/aws/test_roles.py::test_a_role_allows": 3,  # every third strategy
-    "tests/aws/test_rollouts.py::test_an_alarm_at_any_step": 2,
-    "tests/aws/test_rollouts.py::test_an_image_that_cannot": 3,
+    "tests/aws/test_rollouts.py::test_an_alarm_at_any_step": 2,  # every second, and below …
+    "tests/aws/test_rollouts.py::test_an_image_that_cannot": 3,  # … every third strategy
     "tests/aws/test_rollouts.py::test_tasks_that_do_not": 3,
     "tests/aws/test_rollouts.py::test_throttled_calls": 3,
-    "tests/engine_surface/test_fuzz.py::test_queries_that_are_out": 2,
+    "tests/engine_surface/test_fuzz.py::test_queries_that_are_out": 2,  # every second
     "tests/engine_surface/test_schema.py::test_the_oldest": 0,  # test_run.py: that client for real
     "tests/faults/test_table.py::test_every": 0,  # tests/delivery/test_faults.py, tests/aws
     "tests/faults/test_table.py::test_the_sample": 0,

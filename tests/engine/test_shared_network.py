@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
-from tests.loopback import free_port
+from tests.loopback import free_port, http_server
 
 from .private import PRELUDE, Private
 
@@ -48,10 +47,8 @@ class Hello(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hello) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_port
-        server.shutdown()
+    with http_server(Hello) as host:
+        yield int(host.rpartition(":")[2])
 
 
 def test_a_port_of_this_machine_is_reached_under_its_own_number_and_another(

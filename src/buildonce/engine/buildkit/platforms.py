@@ -19,6 +19,6 @@ def platform_text(platform: ops_pb2.Platform) -> str:
 
 def platform_document(platform: str) -> dict[str, str]:
     """As OCI's JSON has it."""
-    system, architecture, variant = (*platform.split("/"), "", "")[:3]
-    document = {"os": system, "architecture": architecture}
-    return {**document, "variant": variant} if variant else document
+    message = platform_message(platform)
+    document = {"os": message.OS, "architecture": message.Architecture}
+    return {**document, "variant": message.Variant} if message.Variant else document
