@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+
+from tests.loopback import http_server
 
 from .private import PRELUDE, Private
 
@@ -19,7 +20,8 @@ ASK = (
 async def main():
     await ask(sh("wget -q -O - http://nowhere.example/page").stdout())
     await ask(sh("unset http_proxy; wget -q -O - $PIP_INDEX_URL").stdout())
-    await ask(sh("echo $PIP_INDEX_URL $NO_PROXY; echo $PIP_EXTRA_INDEX_URL$http_proxy").stdout())
+    withheld = "$PIP_EXTRA_INDEX_URL$UV_INDEX"
+    await ask(sh(f"echo $PIP_INDEX_URL $NO_PROXY; echo {withheld}$http_proxy").stdout())
     await ask(base().with_env_variable("GOPROXY", "own").with_exec(["sh", "-c", "echo $GOPROXY"])
               .stdout())
     dockerfile = "FROM scratch\\nCOPY . /\\nRUN wget -q -O /page http://nowhere.example/built"
@@ -43,10 +45,8 @@ class Told(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Told) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_port
-        server.shutdown()
+    with http_server(Told) as host:
+        yield int(host.rpartition(":")[2])
 
 
 def test_proxy_and_index_on_loopback(tmp_path: Path, rootfs: Path, port: int) -> None:
@@ -54,6 +54,7 @@ def test_proxy_and_index_on_loopback(tmp_path: Path, rootfs: Path, port: int) ->
         "http_proxy": f"http://me:{LOGIN}@localhost:{port}",
         "PIP_INDEX_URL": f"http://127.0.0.1:{port}/simple",
         "PIP_EXTRA_INDEX_URL": f"https://me:{LOGIN}@index.example.org/simple",
+        "UV_INDEX": "https://me:no@index.example.org/simple",
         "GOPROXY": "direct",
         "no_proxy": "127.0.0.1,localhost",
     }
@@ -72,4 +73,5 @@ def test_proxy_and_index_on_loopback(tmp_path: Path, rootfs: Path, port: int) ->
     assert built == "http://nowhere.example/built True\n"
     assert LOGIN not in running.errors
     assert "PIP_EXTRA_INDEX_URL has a login in it" in running.errors
+    assert "UV_INDEX has a login in it" in running.errors
     assert private.leftovers() == []

@@ -49,9 +49,12 @@ class HostSettings:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         options = engine.options
-        self._withheld = [name for name, value in options.indexes.items() if logins([value])]
+        # However short: not even a word that is too short to be scrubbed is handed over.
+        self._withheld = [name for name, value in options.indexes.items() if _LOGIN.search(value)]
         indexes = {k: v for k, v in options.indexes.items() if k not in self._withheld}
         self._variables = {**indexes, **options.proxies}
+        self._secrets = logins(self._variables.values())
+        self._ports = loopback_ports(self._variables) if engine.own_networks else []
         self._fixed: dict[str, str] = {}
         if options.ca is not None:
             self._fixed = dict.fromkeys(CA_VARIABLES, lowering.HOST_CA)
@@ -64,21 +67,22 @@ class HostSettings:
                 "need it, with_secret_variable"
             )
         found = self._variables
-        if self._engine.own_networks and (ports := loopback_ports(found)):
+        if self._ports:
             try:
-                found = moved(found, await self._leading(ports))
+                found = moved(found, await self._leading())
             except QueryFailed as error:
+                ports = ", ".join(map(str, self._ports))
                 self._engine.steps.note(
-                    f"commands do not reach this machine's {', '.join(map(str, ports))}, where a "
-                    f"proxy or a package index is: {error}"
+                    f"commands do not reach this machine's {ports}, where a proxy or a package "
+                    f"index is: {error}"
                 )
-        told = {"env": {**found, **self._fixed}, "secrets": logins(found.values())}
+        told = {"env": {**found, **self._fixed}, "secrets": self._secrets}
         return json.dumps(told).encode()
 
-    async def _leading(self, ports: Iterable[int]) -> str:
-        """The address under which commands reach these ports of this machine's loopback."""
+    async def _leading(self) -> str:
+        """The address under which commands reach those ports of this machine's loopback."""
         services = self._engine.services
-        service = services.to_host("localhost", [(port, port, "TCP") for port in ports])
+        service = services.to_host("localhost", [(port, port, "TCP") for port in self._ports])
         # By a name of its own: `host.service` of the same ports is the program's, which may end it.
         return (await services.start(services.named(service, "host"))).address
 
